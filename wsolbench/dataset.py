@@ -1,0 +1,127 @@
+"""The dataset interface: official annotations in, samples out. Knows nothing of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from wsolbench.errors import InputError
+from wsolbench.types import Box
+
+Split = Literal["train", "val", "test"]
+OfficialSplit = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what is known about it.
+
+    Attributes:
+        image_id: name of the image as the dataset gives it; unique, also the map's file name.
+        path: the image file.
+        label: class index, 0-based.
+        boxes: true boxes in original pixels; always empty in the samples of ``train``.
+        instance_masks: files of one mask per instance (non-zero is object).
+        ignore_mask: file of the pixels that do not count, or None.
+    """
+
+    image_id: str
+    path: Path
+    label: int
+    boxes: tuple[Box, ...] = ()
+    instance_masks: tuple[Path, ...] = ()
+    ignore_mask: Path | None = None
+
+
+class Dataset(ABC):
+    """A dataset on the user's disk.
+
+    A plugin sets the class variables and implements :meth:`official`; the hold-out, the removal of
+    boxes from training samples and the identity are the same for all.
+
+    Args:
+        root: the folder given as ``--data-root`` (it contains the dataset's own folder).
+        holdout: images a class moved from ``train`` to ``val``; 0 for no hold-out.
+
+    Raises:
+        InputError: when the expected files are missing or malformed; the line names them.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    task: ClassVar[Literal["box", "mask"]] = "box"
+    #: the files that a user must have below the data root, as one line for error messages
+    layout: ClassVar[str]
+
+    def __init__(self, root: Path, holdout: int = 0) -> None:
+        self.root = root
+        self.holdout = holdout
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in label order."""
+
+    @abstractmethod
+    def official(self, split: OfficialSplit) -> Sequence[Sample]:
+        """All samples of an official split, with their boxes, in the official order."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)
+
+    def samples(self, split: Split) -> list[Sample]:
+        """Samples of ``split`` in a stable order; those of ``train`` carry no boxes or masks."""
+        if split == "test":
+            return list(self.official("test"))
+        train = self.official("train")
+        held_out = holdout_ids(train, self.holdout)
+        if split == "val":
+            return [s for s in train if s.image_id in held_out]
+        return [without_truth(s) for s in train if s.image_id not in held_out]
+
+    def fingerprint(self) -> str:
+        """First 12 hex digits of a SHA-256 over ids, labels and boxes of both official splits."""
+        digest = hashlib.sha256()
+        for split in ("train", "test"):
+            for s in self.official(split):
+                digest.update(f"{split}|{s.image_id}|{s.label}|{s.boxes}\n".encode())
+        return digest.hexdigest()[:12]
+
+
+def without_truth(sample: Sample) -> Sample:
+    """Return the sample as training may see it: image and label."""
+    return replace(sample, boxes=(), instance_masks=(), ignore_mask=None)
+
+
+def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
+    """Choose ``per_class`` images of each class: those whose ids have the smallest SHA-256.
+
+    The choice depends on nothing but the ids, so it is the same on every machine, for every
+    method and every seed, and a smaller hold-out is contained in a larger one.
+
+    Raises:
+        InputError: when a class would keep no training image.
+    """
+    by_class: defaultdict[int, list[str]] = defaultdict(list)
+    for sample in train:
+        by_class[sample.label].append(sample.image_id)
+    chosen: set[str] = set()
+    for label, ids in by_class.items():
+        if per_class and len(ids) <= per_class:
+            raise InputError(
+                f"class {label} has {len(ids)} training images, a hold-out of {per_class} a class "
+                "leaves none to train on; use a smaller --set holdout=N"
+            )
+        chosen.update(sorted(ids, key=_order)[:per_class])
+    return frozenset(chosen)
+
+
+def _order(image_id: str) -> str:
+    return hashlib.sha256(f"wsolbench-holdout:{image_id}".encode()).hexdigest()

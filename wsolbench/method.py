@@ -1,0 +1,104 @@
+"""The method interface: what a localization method must offer, and nothing about how it is run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from wsolbench.types import Batch, Prediction
+
+
+class Options(BaseModel):
+    """Typed hyper-parameters of a method; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a table says about a method.
+
+    Attributes:
+        title: name in tables.
+        paper: title of the paper, or a short reference.
+        year: year of publication.
+        supervision: what beside the images the method may see.
+        batch_coupled: state that couples the images of a batch (decides how ranks may be split).
+    """
+
+    title: str
+    paper: str
+    year: int
+    supervision: Literal["labels", "boxes", "another run"] = "labels"
+    batch_coupled: Literal["none", "bn", "rng", "loss"] = "none"
+
+
+class Method(nn.Module, ABC):
+    """A localization method on a backbone.
+
+    Args:
+        backbone: a timm model as :func:`wsolbench.backbones.create` makes it, without classifier.
+        num_classes: number of classes K.
+        options: the method's own hyper-parameters, an instance of ``self.Options``.
+    """
+
+    info: ClassVar[MethodInfo]
+    Options: ClassVar[type[Options]] = Options
+
+    @abstractmethod
+    def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return scalars to log for one batch; ``"loss"`` is minimised.
+
+        Args:
+            batch: images (B, 3, H, W) and labels (B,).
+            progress: share of the training that is done, in [0, 1).
+        """
+
+    @abstractmethod
+    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+        """Return maps and logits of images (B, 3, H, W), in evaluation mode.
+
+        Args:
+            image: normalised images.
+            label: (B,) class whose map is wanted; None for the predicted class.
+        """
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimiser groups; by default weights decay, one-dimensional tensors do not."""
+        return decay_groups(self, lr, weight_decay)
+
+
+def decay_groups(
+    module: nn.Module, lr: float, weight_decay: float, exempt: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """Split trainable parameters into decayed and not decayed ones.
+
+    Not decayed: tensors of at most one dimension, names that end in ``.bias`` and those whose last
+    component is in ``exempt``.
+    """
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        leaf = name.rsplit(".", 1)[-1]
+        skip = parameter.ndim <= 1 or leaf == "bias" or leaf in exempt
+        (kept if skip else decayed).append(parameter)
+    return [
+        {"params": decayed, "lr": lr, "weight_decay": weight_decay},
+        {"params": kept, "lr": lr, "weight_decay": 0.0},
+    ]
+
+
+def class_or_predicted(logits: Tensor, label: Tensor | None) -> Tensor:
+    """Return ``label`` (B,) or, where it is None, the arg-max of ``logits`` (B, K)."""
+    return torch.argmax(logits, dim=1) if label is None else label

@@ -1,0 +1,162 @@
+"""Protocols: every choice between a score map and a figure, as data.
+
+The named protocols are the YAML files in ``wsolbench/protocols``. Figures carry the same names
+everywhere and are percentages; a figure that a protocol does not define is absent, never computed.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from wsolbench.errors import InputError, did_you_mean
+
+FIGURES = (
+    "gt_known_loc",
+    "top1_loc",
+    "top5_loc",
+    "max_box_acc",
+    "max_box_acc_v2",
+    "pxap",
+    "top1_cls",
+    "top5_cls",
+)
+Figure = Literal[
+    "gt_known_loc",
+    "top1_loc",
+    "top5_loc",
+    "max_box_acc",
+    "max_box_acc_v2",
+    "pxap",
+    "top1_cls",
+    "top5_cls",
+]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Geometry(_Data):
+    """How the image is brought to the model.
+
+    Attributes:
+        mode: ``direct`` resizes to a square of the input size; ``crop`` resizes to ``resize``
+            (both sides, in pixels of the frame) and takes the centre.
+        frame: side of the square in which boxes are compared, pixels.
+        resize: side before the centre crop, pixels of the frame (``crop`` only).
+    """
+
+    mode: Literal["direct", "crop"]
+    frame: int = 224
+    resize: int = 256
+
+
+class TruthRule(_Data):
+    """How true boxes get into the frame.
+
+    Attributes:
+        clip_image: clip the right and bottom corner to W-1 and H-1 before scaling.
+        clip_frame: what is clipped to the frame after scaling: nothing; the right and bottom
+            corner to frame-1 (TS-CAM); the left and top corner to 0 from below and the right and
+            bottom one to frame-1 from above (SAT). Coordinates are truncated in the end.
+    """
+
+    clip_image: bool
+    clip_frame: Literal["none", "far", "both"]
+
+
+class MapRule(_Data):
+    """How a native score map becomes an image of levels.
+
+    Attributes:
+        order: ``resize-normalize`` or ``normalize-resize``.
+        interpolation: OpenCV's ``cubic`` (float64) or ``linear`` (float32).
+        epsilon: added to the range in the min-max normalisation.
+        quantize: truncate 255 times the map to uint8.
+    """
+
+    order: Literal["resize-normalize", "normalize-resize"]
+    interpolation: Literal["cubic", "linear"]
+    epsilon: float = 0.0
+    quantize: bool
+
+
+class BoxRule(_Data):
+    """How levels become boxes.
+
+    Attributes:
+        threshold: ``relative`` keeps q > trunc(t * max q); ``absolute`` keeps map > float32(t).
+        region: contour of largest polygon area, or the 8-connected component of most pixels.
+        clip: clip the far corner to frame-1.
+        empty: box of a map without foreground: (0, 0, 0, 0), (0, 0, 1, 1) or the whole frame.
+    """
+
+    threshold: Literal["relative", "absolute"]
+    region: Literal["largest-contour", "largest-component"]
+    clip: bool
+    empty: Literal["zero", "unit", "whole"]
+
+
+class Selection(_Data):
+    """Where the threshold of the single-threshold figures comes from.
+
+    Attributes:
+        kind: ``held-out`` maximises GT-known on ``val`` (middle of the longest run of maximisers);
+            ``oracle`` maximises ``objective`` on the evaluated split (first maximiser); ``fixed``
+            takes ``value``, or ``by_dataset`` where the dataset is named there; ``none`` defines no
+            single-threshold figure.
+        objective: what ``oracle`` maximises.
+    """
+
+    kind: Literal["held-out", "oracle", "fixed", "none"]
+    objective: Literal["gt_known_loc", "gt_known_loc+top1_loc"] = "gt_known_loc"
+    value: float | None = None
+    by_dataset: dict[str, float] = {}
+
+
+class Protocol(_Data):
+    """One way from score maps to figures.
+
+    Attributes:
+        thresholds: an explicit list, or the step of ``numpy.arange(0, 1, step)``.
+        iou: IoU at which gt_known_loc, top1_loc, top5_loc and max_box_acc count a hit (>=).
+        strict_top: top1_loc and top5_loc need IoU strictly above ``iou``.
+        figures: the figures defined here (``pxap`` counts only where masks exist).
+        oracle: the figures that were chosen on the evaluated split; tables label them so.
+    """
+
+    name: str
+    title: str
+    version: int = 1
+    geometry: Geometry
+    truth: TruthRule
+    map: MapRule
+    box: BoxRule
+    thresholds: tuple[float, ...] | float
+    selection: Selection
+    iou: float = 0.5
+    strict_top: bool = False
+    figures: tuple[Figure, ...]
+    oracle: tuple[Figure, ...] = ()
+
+
+def protocol_names() -> list[str]:
+    """Names of all protocols, sorted."""
+    folder = resources.files("wsolbench") / "protocols"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_protocol(name: str) -> Protocol:
+    """Read a named protocol.
+
+    Raises:
+        InputError: when there is none of that name.
+    """
+    if name not in protocol_names():
+        raise InputError(f"unknown protocol '{name}'{did_you_mean(name, protocol_names())}")
+    text = (resources.files("wsolbench") / "protocols" / f"{name}.yaml").read_text("utf-8")
+    return Protocol.model_validate({"name": name, **yaml.safe_load(text)})

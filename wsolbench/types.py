@@ -1,0 +1,61 @@
+"""The shapes that cross the borders between data, methods and scoring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+#: x0, y0, x1, y1 in pixels, 0-based, unclipped, corners as the dataset's own evaluators have them.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method sees in training: no box and no mask (weak supervision by type).
+
+    Attributes:
+        image: (B, 3, H, W) float, normalised with the backbone's mean and std.
+        label: (B,) int64 class indices.
+        image_id: B names, unique within the dataset.
+    """
+
+    image: Tensor
+    label: Tensor
+    image_id: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of a batch, at its native resolution and in any range.
+
+    Attributes:
+        maps: (B, h, w) score maps, never normalised by the method; None without maps.
+        boxes: (B, 4) boxes x0, y0, x1, y1 in input pixels for methods without maps; else None.
+        logits: (B, K) class scores; None for methods without a classifier.
+    """
+
+    maps: Tensor | None = None
+    boxes: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What only the scorer sees of one image.
+
+    Attributes:
+        label: class index.
+        size: width and height of the image in pixels.
+        boxes: (n, 4) float64 true boxes in original pixels, unclipped (see :data:`Box`).
+        instance_masks: masks (H, W) bool of single instances, in original pixels.
+        ignore_mask: (H, W) bool, pixels that do not count; None where nothing is ignored.
+    """
+
+    label: int
+    size: tuple[int, int]
+    boxes: NDArray[np.float64]
+    instance_masks: tuple[NDArray[np.bool_], ...] = ()
+    ignore_mask: NDArray[np.bool_] | None = None
