@@ -1,0 +1,226 @@
+"""Recipes: everything that determines a run, as typed data.
+
+A method's recipes stand in the YAML file beside it, one section per recipe name. A section holds
+recipe fields; its optional ``datasets`` mapping overrides them for single datasets, so that the
+released and declared regimes can say what their authors used where. The ``default`` section is laid
+over ``wsolbench/regimes/default.yaml``, which is the same for every method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsolbench.errors import InputError, did_you_mean
+
+RecipeName = Literal["default", "released", "declared"]
+RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
+
+#: fields that do not change what is trained, or that identify a record on their own
+_NOT_IN_KEY = frozenset({"seed", "precision", "protocol"})
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optim(_Data):
+    """The optimiser; ``betas`` and ``eps`` belong to adamw, ``momentum`` and ``nesterov`` to sgd."""
+
+    name: Literal["adamw", "sgd"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+    nesterov: bool = True
+
+
+class Schedule(_Data):
+    """Learning rate over the training.
+
+    Attributes:
+        name: ``constant``; ``cosine`` per iteration from the optimiser's rate to ``min_lr``;
+            ``step`` multiplies by ``gamma`` at the start of each epoch (counted from 1) that is a
+            multiple of any entry of ``every``.
+        warmup_epochs: linear from zero, before a cosine.
+        weight_decay_end: weight decay reached at the end of a cosine; None keeps it constant.
+    """
+
+    name: Literal["constant", "cosine", "step"] = "constant"
+    warmup_epochs: float = Field(0.0, ge=0)
+    min_lr: float = Field(0.0, ge=0)
+    every: tuple[int, ...] = ()
+    gamma: float = 0.1
+    weight_decay_end: float | None = None
+
+
+class Recipe(_Data):
+    """Everything that determines a run.
+
+    Attributes:
+        name: the regime: the suite's ``default``, the authors' code as ``released``, or as its
+            flags ``declared``.
+        backbone: timm name; ``backbone_args`` go to timm's constructor (``drop_path_rate``).
+        pretrained: start from the backbone's published weights.
+        holdout: training images a class set aside to choose thresholds.
+        image_size: side of the model's input in pixels; ``resize`` the side before the crop.
+        flip: probability of a horizontal flip in training.
+        drop_last: drop the last partial batch of an epoch.
+        options: the method's own options, checked by its ``Options``.
+    """
+
+    method: str
+    dataset: str
+    name: RecipeName
+    backbone: str
+    backbone_args: dict[str, float | int | bool | str] = {}
+    pretrained: bool = True
+    seed: int = Field(0, ge=0)
+    holdout: int = Field(0, ge=0)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    drop_last: bool = False
+    image_size: int = Field(224, ge=1)
+    resize: int = Field(256, ge=1)
+    flip: float = Field(0.5, ge=0, le=1)
+    optim: Optim
+    schedule: Schedule = Schedule()
+    precision: Literal["32", "bf16"] = "32"
+    protocol: tuple[str, ...]
+    options: dict[str, Any] = {}
+
+    def key(self) -> str:
+        """Ten hex digits that name the training, whatever its seed, precision and scoring."""
+        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
+
+    def run_name(self) -> str:
+        """Folder and file name of this training: readable, and unique by the key."""
+        precision = "" if self.precision == "32" else f"-{self.precision}"
+        parts = (self.method, self.dataset, self.name, self.key(), f"seed{self.seed}{precision}")
+        return "-".join(parts)
+
+
+def resolve(
+    sections: Mapping[str, Any],
+    method: str,
+    dataset: str,
+    name: RecipeName,
+    overrides: Mapping[str, Any],
+) -> Recipe:
+    """Lay a method's recipe over its regime, then the dataset's part, then the user's overrides.
+
+    Args:
+        sections: content of the method's YAML file.
+        method, dataset, name: which recipe.
+        overrides: nested fields from the command line.
+
+    Raises:
+        InputError: when the recipe does not exist or a field is unknown or of the wrong type.
+    """
+    if name not in sections:
+        raise InputError(
+            f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
+        )
+    section = dict(sections[name])
+    per_dataset = section.pop("datasets", {}).get(dataset, {})
+    fields = _merge(_regime(name), section, per_dataset, overrides)
+    return _validated({**fields, "method": method, "dataset": dataset, "name": name})
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["optim.lr=1e-4"]`` into ``{"optim": {"lr": 1e-4}}``; values are YAML.
+
+    Raises:
+        InputError: when an assignment has no ``=`` or is no YAML.
+    """
+    merged: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise InputError(f"--set takes a.b=value, got '{assignment}'")
+        merged = _merge(merged, _nest(path.split("."), _parse_value(path, text)))
+    return merged
+
+
+def read_sections(text: str, where: str) -> dict[str, Any]:
+    """Read a method's recipe file; ``where`` names it in errors."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML: {_one_line(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise InputError(f"{where}: expected one mapping of fields per recipe name")
+    return content
+
+
+def validation_line(error: ValidationError, known: Sequence[str], what: str) -> str:
+    """Say the first problem of a pydantic error in one line, with the nearest known field."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        leaf = str(first["loc"][-1])
+        return f"unknown {what} '{path}'{did_you_mean(leaf, known)}"
+    return f"{what} '{path}': {first['msg']}"
+
+
+def _regime(name: RecipeName) -> dict[str, Any]:
+    file = resources.files("wsolbench") / "regimes" / f"{name}.yaml"
+    return yaml.safe_load(file.read_text("utf-8")) or {}
+
+
+def _validated(fields: dict[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(validation_line(error, _known_beside(error), "recipe field")) from error
+
+
+def _known_beside(error: ValidationError) -> list[str]:
+    location = error.errors()[0]["loc"]
+    parents: dict[str, type[BaseModel]] = {"optim": Optim, "schedule": Schedule}
+    model = parents.get(str(location[0]), Recipe) if len(location) > 1 else Recipe
+    return list(model.model_fields)
+
+
+def _parse_value(path: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {path}: '{text}' is no value: {_one_line(error)}") from error
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4 as text for want of a dot
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
+    return {path[0]: _nest(path[1:], value) if len(path) > 1 else value}
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            both = isinstance(below, dict) and isinstance(value, Mapping)
+            merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
