@@ -1,0 +1,132 @@
+"""timm models as backbones: where weights come from, input statistics, token layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from wsolbench.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """Mean and standard deviation a channel that the backbone expects of images in [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def create(
+    name: str,
+    *,
+    pretrained: bool,
+    image_size: int,
+    weights_dir: Path | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a timm model without its classifier.
+
+    Args:
+        name: timm name, with its weights tag.
+        pretrained: load ``<weights_dir>/<name>.safetensors`` if there, else timm's download.
+        image_size: side of the input in pixels; position embeddings are resampled to it.
+        weights_dir: folder of weights, or None.
+        args: further arguments of timm's constructor.
+
+    Raises:
+        InputError: for an unknown name, an argument that the model does not take, weights that do
+            not fit, or weights that are neither on disk nor reachable.
+    """
+    if not timm.is_model(name):
+        raise InputError(f"unknown backbone '{name}'{did_you_mean(name, timm.list_models())}")
+    file = weights_file(name, weights_dir) if pretrained else None
+    download = pretrained and file is None
+    model = _construct(name, download, dict(args or {}))
+    if file is not None:
+        _load(model, name, file)
+    _set_input_size(model, image_size)
+    return model
+
+
+def weights_file(name: str, weights_dir: Path | None) -> Path | None:
+    """Return the weights of ``name`` in the user's folder, or None when they are not there.
+
+    Raises:
+        InputError: when the folder itself does not exist.
+    """
+    if weights_dir is None:
+        return None
+    if not weights_dir.is_dir():
+        raise InputError(f"weights folder {weights_dir} does not exist; check --weights-dir")
+    file = weights_dir / f"{name}.safetensors"
+    return file if file.is_file() else None
+
+
+def input_statistics(model: nn.Module) -> InputStatistics:
+    """Return the mean and standard deviation of the model's own configuration."""
+    config = resolve_model_data_config(model)
+    return InputStatistics(mean=tuple(config["mean"]), std=tuple(config["std"]))
+
+
+def _construct(name: str, download: bool, args: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=download, num_classes=0, **args)
+    except TypeError as error:
+        raise InputError(f"backbone '{name}' does not take {args}: {error}") from error
+    except Exception as error:  # each download library raises its own kinds
+        if not download:
+            raise
+        line = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"cannot fetch the weights of '{name}' ({type(error).__name__}: {line}); offline? put "
+            f"{name}.safetensors into a folder and name it with --weights-dir"
+        ) from error
+
+
+def _load(model: nn.Module, name: str, file: Path) -> None:
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: not readable as safetensors ({error}); copy it again") from error
+    classifier = model.pretrained_cfg.get("classifier", ())
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
+    wanted = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    for head in heads:
+        wanted.pop(f"{head}.weight", None)
+        wanted.pop(f"{head}.bias", None)
+    misfit = _misfit(model.state_dict(), wanted)
+    if misfit:
+        raise InputError(f"{file} holds no weights of '{name}': {misfit}")
+    model.load_state_dict(wanted)
+
+
+def _misfit(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str:
+    """Say in half a line how a file differs from a model; empty when it does not."""
+    missing = sorted(model.keys() - file.keys())
+    if missing:
+        return f"{len(missing)} of {len(model)} tensors are missing ({missing[0]}, ...)"
+    foreign = sorted(file.keys() - model.keys())
+    if foreign:
+        return f"{len(foreign)} tensors are foreign ({foreign[0]}, ...)"
+    for key, tensor in model.items():
+        if tensor.shape != file[key].shape:
+            return f"{key} is {tuple(file[key].shape)}, expected {tuple(tensor.shape)}"
+    return ""
+
+
+def _set_input_size(model: nn.Module, image_size: int) -> None:
+    embed = getattr(model, "patch_embed", None)
+    size = getattr(embed, "img_size", None)
+    if size is None or tuple(size) == (image_size, image_size):
+        return
+    with torch.no_grad():
+        model.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]

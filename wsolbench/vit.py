@@ -1,0 +1,125 @@
+"""Plain vision transformers of timm, opened at the attention, for methods that read or change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from wsolbench.errors import InputError
+
+#: from q, k, v, each (B, H, N, d), to the attention's output (B, H, N, d)
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
+    """Return the backbone as a plain ViT.
+
+    Raises:
+        InputError: when it is none, or has no class token.
+    """
+    blocks = getattr(backbone, "blocks", ())
+    plain = isinstance(backbone, VisionTransformer) and all(type(b) is Block for b in blocks)
+    if not plain or cast(VisionTransformer, backbone).cls_token is None:
+        kind = type(backbone).__name__
+        raise InputError(
+            f"{method} needs a plain ViT or DeiT with a class token, not {kind}; "
+            "try --backbone deit_small_patch16_224.fb_in1k"
+        )
+    return cast(VisionTransformer, backbone)
+
+
+def embed(vit: VisionTransformer, image: Tensor) -> Tensor:
+    """Images (B, 3, S, S) to prefix and patch tokens with positions (B, N, D)."""
+    tokens = vit._pos_embed(vit.patch_embed(image))
+    return cast(Tensor, vit.norm_pre(vit.patch_drop(tokens)))
+
+
+def grid_size(vit: VisionTransformer) -> tuple[int, int]:
+    """Rows and columns of the patch grid."""
+    return cast(tuple[int, int], vit.patch_embed.grid_size)
+
+
+def patch_grid(vit: VisionTransformer, tokens: Tensor) -> Tensor:
+    """Patch tokens of (B, N, D), whatever stands before and after them, as (B, D, h, w)."""
+    height, width = grid_size(vit)
+    first = vit.num_prefix_tokens
+    patches = tokens[:, first : first + height * width]
+    return patches.transpose(1, 2).unflatten(2, (height, width))
+
+
+def apply_block(block: Block, tokens: Tensor, attend: Attend) -> Tensor:
+    """Run a transformer block (B, N, D) with ``attend`` in place of its softmax attention."""
+    mixed = attention(block.attn, block.norm1(tokens), attend)
+    tokens = tokens + block.drop_path1(block.ls1(mixed))
+    return cast(Tensor, tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens)))))
+
+
+def attention(layer: nn.Module, tokens: Tensor, attend: Attend) -> Tensor:
+    """Run timm's attention layer on (B, N, D) with ``attend`` on its heads."""
+    batch, count, _ = tokens.shape
+    qkv = layer.qkv(tokens).reshape(batch, count, 3, layer.num_heads, -1)  # type: ignore[operator]
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = attend(layer.q_norm(query), layer.k_norm(key), value)  # type: ignore[operator]
+    merged = mixed.transpose(1, 2).reshape(batch, count, -1)
+    return cast(Tensor, layer.proj_drop(layer.proj(layer.norm(merged))))  # type: ignore[operator]
+
+
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The usual attention, fused where the device can."""
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
+    """Scaled attention logits of one query, averaged over heads: (B, N).
+
+    The mean over heads of s <q, k> is one matrix-vector product with the heads side by side, so
+    no (N, N) matrix is needed.
+    """
+    heads, width = query.shape[1], query.shape[-1]
+    return torch.einsum("bhd,bhnd->bn", query[:, :, row], key) * (width**-0.5 / heads)
+
+
+def attention_row(query: Tensor, key: Tensor, row: int) -> Tensor:
+    """Softmax attention of one query, averaged over heads: (B, N)."""
+    logits = torch.einsum("bhd,bhnd->bhn", query[:, :, row], key) * query.shape[-1] ** -0.5
+    return logits.softmax(-1).mean(1)
+
+
+class PooledConv(nn.Conv2d):
+    """A 3x3 convolution to class maps whose global average is the logits.
+
+    The average of a convolution needs no map: it is linear in nine sums of the input over windows
+    that are shifted and clipped at the border.
+
+    Args:
+        width: channels D of the input.
+        num_classes: channels C of the output.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__(width, num_classes, kernel_size=3, padding=1)
+
+    def logits(self, grid: Tensor) -> Tensor:
+        """Mean of the class maps of (B, D, h, w) over the grid: (B, C)."""
+        sums = _window_sums(_window_sums(grid, 3), 2)  # (B, D, dx, dy)
+        pooled = torch.einsum("bdxy,cdyx->bc", sums, self.weight)
+        return pooled / (grid.shape[2] * grid.shape[3]) + self.bias
+
+    def class_map(self, grid: Tensor, label: Tensor) -> Tensor:
+        """Map (B, h, w) of each image's own class ``label`` (B,), bias included."""
+        batch = grid.shape[0]
+        flat = grid.reshape(1, -1, *grid.shape[2:])
+        bias = None if self.bias is None else self.bias[label]
+        return F.conv2d(flat, self.weight[label], bias, padding=1, groups=batch)[0]
+
+
+def _window_sums(grid: Tensor, dim: int) -> Tensor:
+    """Sums along ``dim`` of what the kernel's three positions see there, stacked at the end."""
+    total = grid.sum(dim)
+    last, first = grid.select(dim, -1), grid.select(dim, 0)
+    return torch.stack([total - last, total, total - first], dim=-1)
