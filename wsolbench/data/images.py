@@ -1,0 +1,77 @@
+"""Image files to RGB pixels, whatever the file's mode, and the one resize in use."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from wsolbench.errors import InputError
+
+#: what Pillow raises for a damaged file, by format; UnidentifiedImageError is an OSError
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Return the pixels (H, W, 3) of an image file as RGB uint8, as they are stored.
+
+    Grey, palette and CMYK images are converted, an alpha channel is dropped, and of 16-bit values
+    the high byte is kept. The EXIF orientation is not applied: the boxes and masks of the datasets
+    refer to stored pixels, and an image turned under its box is wrong without any error.
+
+    Raises:
+        InputError: when the file is missing or cannot be decoded to its end.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(_to_rgb(image))
+    except FileNotFoundError as error:
+        raise InputError(f"image {path} does not exist; restore it from the dataset") from error
+    except _DAMAGE as error:
+        raise InputError(
+            f"image {path} cannot be decoded ({_reason(error)}); restore it from the dataset"
+        ) from error
+
+
+def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) to ``size`` = (h, w) whatever the aspect; bilinear with antialiasing.
+
+    These are Pillow's pixels, which torchvision's ``Resize`` gives for Pillow images too.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    height, width = size
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips everything above 255 to white
+        high_byte = np.array(image).astype(np.uint16) >> 8
+        return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}: values of 32 bit have no known white")
+    if image.mode in ("P", "PA"):
+        # by way of RGBA, else Pillow warns of a transparency that is lost on purpose
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    # Pillow's message for an unknown format repeats the path
+    unknown = isinstance(error, UnidentifiedImageError)
+    return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__

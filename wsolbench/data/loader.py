@@ -1,0 +1,287 @@
+"""Batches for training and evaluation, decoded by threads ahead of the device."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsolbench.data.images import read_image, resize_image
+from wsolbench.data.memory import available_memory
+from wsolbench.data.transforms import crop_flip, draw_epoch, eval_side, eval_view, normalize
+from wsolbench.dataset import Sample
+from wsolbench.errors import InputError
+from wsolbench.protocol import Geometry
+from wsolbench.types import Batch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Pixels = NDArray[np.uint8]
+
+#: share of the available memory that decoded training images may take
+MEMORY_SHARE = 0.5
+#: more threads than this decode faster than any device trains
+MAX_THREADS = 16
+#: batches that are decoded while the device works on one
+BATCHES_AHEAD = 2
+
+
+class DecodedImages:
+    """Images resized to ``side`` x ``side`` (aspect ignored), decoded once if they fit in memory.
+
+    Args:
+        samples: what to decode; images are asked for by their position here.
+        resize: side in pixels.
+        budget: bytes the images may take; None for :data:`MEMORY_SHARE` of the available memory.
+
+    Attributes:
+        side: ``resize``.
+        in_memory: whether images are kept after they were first decoded.
+        why: one line with the sizes that decided it.
+    """
+
+    def __init__(self, samples: Sequence[Sample], resize: int, budget: int | None = None) -> None:
+        self.side = resize
+        self._paths = [sample.path for sample in samples]
+        needed = len(samples) * resize * resize * 3
+        allowed = int(available_memory() * MEMORY_SHARE) if budget is None else budget
+        self.in_memory = needed <= allowed
+        self.why = (
+            f"{len(samples)} images of {resize}x{resize} take {needed / 2**30:.2f} GiB, "
+            f"{allowed / 2**30:.2f} GiB allowed: "
+            + ("kept in memory" if self.in_memory else "decoded in every epoch")
+        )
+        # pages are taken when they are first written, so the first epoch fills this gradually
+        kept = len(samples) if self.in_memory else 0
+        self._store = np.empty((kept, resize, resize, 3), np.uint8)
+        self._filled = np.zeros(kept, np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Pixels:
+        """Return image ``index`` as (side, side, 3); safe to call from several threads.
+
+        Raises:
+            InputError: when the file is missing or damaged.
+        """
+        if not self.in_memory:
+            return self._decode(index)
+        kept: Pixels = self._store[index]
+        if not self._filled[index]:
+            kept[:] = self._decode(index)
+            self._filled[index] = True
+        return kept
+
+    def batches(self, groups: Sequence[Sequence[int]]) -> Iterator[Pixels]:
+        """Yield (B, side, side, 3) for each group of indices, decoding ahead as needed.
+
+        Raises:
+            InputError: when a file is missing or damaged.
+        """
+        if self.in_memory and self._filled[np.concatenate(groups)].all():
+            # nothing left to wait for, and one gather is much faster than a future an image
+            return (self._store[np.asarray(group)] for group in groups)
+        return _stacked(self.__getitem__, groups)
+
+    def _decode(self, index: int) -> Pixels:
+        return resize_image(read_image(self._paths[index]), (self.side, self.side))
+
+
+class TrainLoader:
+    """Training batches: random crop and flip of resized images, uint8 until on the device.
+
+    Order, crops and flips are drawn once an epoch from one generator that knows the seed, the
+    epoch and the number of images, and belong to images, not to places in a batch. They are the
+    same on every device and whatever the batch size, the number of threads or the memory.
+
+    Args:
+        samples: training samples.
+        images: the same samples' pixels.
+        crop: side of the crop in pixels, at most ``images.side``.
+        flip: probability of a horizontal flip.
+        mean, std: of the backbone, for values in [0, 1].
+        drop_last: drop a last batch of fewer than ``batch_size`` images.
+
+    Raises:
+        InputError: when the crop is larger than the image, or an epoch would have no batch.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        images: DecodedImages,
+        batch_size: int,
+        crop: int,
+        flip: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        drop_last: bool,
+        device: torch.device | str,
+    ) -> None:
+        self._ids = [sample.image_id for sample in samples]
+        self._labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._images = images
+        self._batch_size = batch_size
+        self._crop, self._flip = crop, flip
+        self._mean, self._std = tuple(mean), tuple(std)
+        self._seed = seed
+        self._drop_last = drop_last
+        self._device = torch.device(device)
+        self._check()
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        count, size = len(self._ids), self._batch_size
+        return count // size if self._drop_last else -(-count // size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
+
+        Raises:
+            InputError: when an image is missing or damaged.
+        """
+        slack = self._images.side - self._crop
+        draws = draw_epoch(self._seed, epoch, len(self._ids), slack, self._flip)
+        order: list[int] = draws.order.tolist()
+        groups = _grouped(order, self._batch_size)[: len(self)]
+        pixels = self._images.batches(groups)
+        for group, raw in zip(groups, pixels, strict=True):
+            yield self._batch(group, raw, draws.corner[group], draws.flip[group])
+
+    def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
+        images, corner, flip, label = (
+            to_device(tensor, self._device)
+            for tensor in (torch.from_numpy(raw), corner, flip, self._labels[group])
+        )
+        cropped = crop_flip(images, corner, flip, self._crop)
+        return Batch(
+            image=normalize(cropped, self._mean, self._std),
+            label=label,
+            image_id=tuple(self._ids[i] for i in group),
+        )
+
+    def _check(self) -> None:
+        if self._crop > self._images.side:
+            raise InputError(
+                f"a crop of {self._crop} does not fit in images resized to {self._images.side}; "
+                "set resize to at least image_size"
+            )
+        if len(self) == 0:
+            raise InputError(
+                f"{len(self._ids)} training images make no batch of {self._batch_size}"
+                f"{' with drop_last' if self._drop_last else ''}; "
+                "use a smaller batch_size or more images"
+            )
+
+
+class EvalLoader:
+    """Evaluation batches in the order of the samples: image ids, images, labels.
+
+    Args:
+        geometry: how an image is brought to the model.
+        input_size: side of the model's input in pixels.
+        mean, std: of the backbone, for values in [0, 1].
+
+    Raises:
+        InputError: when the geometry's crop is larger than what it is cut from.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        geometry: Geometry,
+        input_size: int,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | str,
+    ) -> None:
+        self._samples = list(samples)
+        self._side, self._size = eval_side(geometry, input_size), input_size
+        self._batch_size = batch_size
+        self._mean, self._std = tuple(mean), tuple(std)
+        self._device = torch.device(device)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self._samples) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
+        """Yield image ids (B), normalised images (B, 3, S, S) and labels (B,) int64.
+
+        Raises:
+            InputError: when an image is missing or damaged.
+        """
+        groups = _grouped(self._samples, self._batch_size)
+        for group, raw in zip(groups, _stacked(self._view, groups), strict=True):
+            images = to_device(torch.from_numpy(raw), self._device)
+            labels = torch.tensor([sample.label for sample in group], dtype=torch.int64)
+            ids = tuple(sample.image_id for sample in group)
+            image = normalize(images, self._mean, self._std)
+            yield ids, image, to_device(labels, self._device)
+
+    def _view(self, sample: Sample) -> Pixels:
+        return eval_view(read_image(sample.path), self._side, self._size)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to CUDA from pinned memory, so that the copy overlaps with work there."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def prefetched(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Generator[Result, None, None]:
+    """Yield ``function(item)`` in order, computed by threads for up to ``ahead`` items in advance.
+
+    Pillow decodes and resizes without the interpreter's lock, so threads are enough; the bound
+    keeps memory constant where the consumer is slow. Items not begun are dropped when it stops.
+    """
+    pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+    waiting = iter(items)
+    try:
+        pending: deque[Future[Result]] = deque(
+            pool.submit(function, item) for item in islice(waiting, ahead)
+        )
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in islice(waiting, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def decoding_threads() -> int:
+    """One thread for each core this process may use, up to :data:`MAX_THREADS`."""
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return min(MAX_THREADS, cores)
+
+
+def _grouped(items: list[Item], size: int) -> list[list[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _stacked(
+    function: Callable[[Item], Pixels], groups: Sequence[Sequence[Item]]
+) -> Generator[Pixels, None, None]:
+    """Yield np.stack of ``function`` over each group, decoding some batches ahead."""
+    ahead = BATCHES_AHEAD * max((len(group) for group in groups), default=1)
+    pixels = prefetched(function, (item for group in groups for item in group), ahead)
+    try:
+        for group in groups:
+            yield np.stack(list(islice(pixels, len(group))))
+    finally:
+        pixels.close()

@@ -1,0 +1,94 @@
+"""The two image regimes: random crop and flip for training, a fixed view for evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsolbench.data.images import resize_image
+from wsolbench.errors import InputError
+from wsolbench.protocol import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class EpochDraws:
+    """Everything random that one epoch's images meet; indexed by image, not by position.
+
+    Attributes:
+        order: (n,) int64 permutation of the images.
+        corner: (n, 2) int64 top and left of each image's crop, pixels of the resized image.
+        flip: (n,) bool, mirror the crop left to right.
+    """
+
+    order: Tensor
+    corner: Tensor
+    flip: Tensor
+
+
+def draw_epoch(seed: int, epoch: int, count: int, slack: int, flip: float) -> EpochDraws:
+    """Draw order, crops and flips of one epoch of ``count`` images on the CPU.
+
+    Args:
+        slack: resized side less crop side, pixels; corners are uniform in 0...slack.
+        flip: probability of a flip.
+    """
+    # hashed, so that (0, 1) and (1, 0) or neighbouring seeds share no stream
+    digest = hashlib.sha256(f"wsolbench-train:{seed}:{epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return EpochDraws(
+        order=torch.randperm(count, generator=generator),
+        corner=torch.randint(0, slack + 1, (count, 2), generator=generator),
+        flip=torch.rand(count, generator=generator) < flip,
+    )
+
+
+def crop_flip(images: Tensor, corner: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Crop (B, R, R, 3) to (B, size, size, 3) at each image's corner, and mirror some.
+
+    Args:
+        corner: (B, 2) int64 top and left, pixels.
+        flip: (B,) bool.
+    """
+    steps = torch.arange(size, device=images.device)
+    rows = corner[:, :1] + steps
+    columns = corner[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
+    batch = torch.arange(len(images), device=images.device)
+    return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn uint8 (B, H, W, 3) into float32 (B, 3, H, W): x / 255, less mean, over std."""
+    x = images.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+    shift, scale = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (mean, std))
+    return x.sub_(shift).div_(scale)
+
+
+def eval_side(geometry: Geometry, input_size: int) -> int:
+    """Return the side in pixels to which an image is resized before a possible centre crop.
+
+    Raises:
+        InputError: when the geometry's crop is larger than what it is cut from.
+    """
+    if geometry.mode == "direct":
+        return input_size
+    side = round(input_size * geometry.resize / geometry.frame)
+    if side < input_size:
+        raise InputError(
+            f"geometry resizes to {geometry.resize} and crops {geometry.frame}; "
+            "resize must be at least the frame"
+        )
+    return side
+
+
+def eval_view(pixels: NDArray[np.uint8], side: int, input_size: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) to ``side`` square and take the centre ``input_size`` square."""
+    resized = resize_image(pixels, (side, side))
+    # torchvision's CenterCrop rounds half a pixel to even
+    start = round((side - input_size) / 2)
+    return resized[start : start + input_size, start : start + input_size]
