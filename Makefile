@@ -1,0 +1,35 @@
+# `make test` is the one test command. It needs Python 3.11 or later, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: test lint types wheel pytest
+
+# One after the other whatever -j says, pytest last: its summary closes the output.
+test: $(STAMP)
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory types
+	$(MAKE) --no-print-directory wheel
+	$(MAKE) --no-print-directory pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+wheel: $(STAMP)
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist > build.log 2>&1 || { cat build.log; exit 1; }
+	$(BIN)/python tests/wheel_contents.py dist
+
+pytest: $(STAMP)
+	$(BIN)/python -m pytest
+
+# Installed anew when the dependencies change, not on every run.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
