@@ -21,8 +21,8 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 wheel: $(STAMP)
-	rm -rf build dist
-	$(BIN)/python -m build --no-isolation --outdir dist > build.log 2>&1 || { cat build.log; exit 1; }
+	rm -rf build dist && mkdir dist
+	$(BIN)/python -m build --no-isolation > dist/log 2>&1 || { cat dist/log; exit 1; }
 	$(BIN)/python tests/wheel_contents.py dist
 
 pytest: $(STAMP)

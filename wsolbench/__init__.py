@@ -22,11 +22,17 @@ def user_folders() -> list[Path]:
     return [Path(entry).expanduser().absolute() for entry in entries if entry.strip()]
 
 
-def _checkout() -> list[Path]:
+def checkout() -> Path | None:
+    """Root of the checkout that this package runs from, or None when it is installed."""
     root = Path(__file__).resolve().parent.parent
     # In site-packages the parent may hold somebody else's `datasets`: only a checkout has this
     # file at its root.
-    return [root] if (root / "run_benchmark.py").is_file() else []
+    return root if (root / "run_benchmark.py").is_file() else None
 
 
-__path__.extend(str(folder) for folder in (*_checkout(), *user_folders()))
+def _plugin_roots() -> list[Path]:
+    root = checkout()
+    return ([] if root is None else [root]) + user_folders()
+
+
+__path__.extend(str(folder) for folder in _plugin_roots())
