@@ -1,0 +1,336 @@
+"""Result records: one JSON file a run and protocol, and the folder that keeps them.
+
+A results folder holds the records in ``measured/`` and the pages made from them beside it. Whatever
+is written there appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.protocol import FIGURES, Figure
+from wsolbench.recipe import Recipe, validation_line
+
+MEASURED = "measured"
+
+
+def _rounded(value: float | None) -> float | None:
+    # Four decimals keep 1000 thresholds x 8 curves below 100 kB; JSON has no NaN.
+    return None if value is None or not math.isfinite(value) else round(value, 4)
+
+
+#: the sum of an average precision may end a hair above 100
+Percent = Annotated[float, Field(ge=0, le=100 + 1e-6, allow_inf_nan=False)]
+CurvePoint = Annotated[float | None, AfterValidator(_rounded)]
+Level = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda x: round(x, 6))]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ThresholdSource = Literal["held-out", "oracle", "fixed", "none"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProtocolStamp(_Data):
+    """Which version of which protocol scored the run."""
+
+    name: str
+    version: int
+    title: str
+
+
+class DatasetStamp(_Data):
+    """Which data the run saw: ``train``, ``val`` and ``test`` count images."""
+
+    name: str
+    title: str
+    classes: int = Field(ge=1)
+    train: int = Field(ge=0)
+    val: int = Field(ge=0)
+    test: int = Field(ge=0)
+    fingerprint: str
+
+
+class Cost(_Data):
+    """What the run cost.
+
+    Attributes:
+        parameters, trainable_parameters: numbers of parameters of the whole model.
+        macs: multiply-accumulates of one image's localization; None where they were not counted.
+        train_seconds, score_seconds: wall-clock time.
+        train_images_per_second: images trained on, by training time.
+        peak_memory_bytes: of the accelerator, or of the process on a CPU.
+    """
+
+    parameters: int = Field(ge=0)
+    trainable_parameters: int = Field(ge=0)
+    macs: int | None = None
+    train_seconds: Seconds
+    score_seconds: Seconds
+    train_images_per_second: Seconds
+    peak_memory_bytes: int = Field(ge=0)
+
+
+class Environment(_Data):
+    """Where the run took place; names no host and no path.
+
+    Attributes:
+        commit: git commit of the checkout; None outside of one.
+        dirty: whether the checkout had changes beside results; None outside of one.
+        device: name of the processor or accelerator.
+        threads: threads of one operation on the CPU.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    python: str
+    torch: str
+    torchvision: str | None
+    timm: str
+    numpy: str
+    opencv: str
+    platform: str
+    device_type: Literal["cpu", "cuda"]
+    device: str
+    threads: int = Field(ge=1)
+
+
+class Weights(_Data):
+    """Weights that training started from; ``sha256`` of their file where it is known."""
+
+    name: str
+    sha256: str | None = None
+
+
+class Identity(NamedTuple):
+    """What makes two records the same experiment: a later one replaces the earlier."""
+
+    recipe_key: str
+    seed: int
+    split: str
+    protocol: str
+    fingerprint: str
+    device_type: str
+    precision: str
+
+
+class Result(_Data):
+    """The record of one run under one protocol.
+
+    Attributes:
+        recipe: the resolved recipe; ``recipe_key`` its key when the run took place.
+        figures: percentages; a figure that the protocol does not define is absent.
+        oracle: figures that were chosen on the evaluated split.
+        threshold: level of the single-threshold figures, None when there is none.
+        threshold_source: where it came from.
+        thresholds: (T,) levels at which the curves were taken.
+        curves: name to (T,) values in percent, None where undefined; kept to four decimals.
+        dead_maps: constant or non-finite maps among those scored.
+        weights: None when training started from random values.
+        pretraining: what the weights had seen, as the tag of the backbone says.
+        supervision: what the method may see beside the images.
+        command: the one command that makes this record again.
+        created: end of the run, with time zone.
+    """
+
+    schema_version: Literal[1] = 1
+    source: Literal["measured"] = "measured"
+    recipe: Recipe
+    recipe_key: str
+    split: Literal["test"] = "test"
+    protocol: ProtocolStamp
+    figures: dict[Figure, Percent]
+    oracle: tuple[Figure, ...] = ()
+    threshold: Level | None
+    threshold_source: ThresholdSource
+    thresholds: tuple[Level, ...] = ()
+    curves: dict[str, tuple[CurvePoint, ...]] = {}
+    dead_maps: int = Field(ge=0)
+    dataset: DatasetStamp
+    cost: Cost
+    environment: Environment
+    weights: Weights | None
+    pretraining: str | None = None
+    supervision: str
+    command: str
+    created: AwareDatetime
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Result:
+        if (self.threshold is None) != (self.threshold_source == "none"):
+            raise ValueError("a threshold needs a source, and a source a threshold")
+        for name, values in self.curves.items():
+            if len(values) != len(self.thresholds):
+                raise ValueError(
+                    f"curve '{name}' has {len(values)} values for {len(self.thresholds)} thresholds"
+                )
+        return self
+
+    def identity(self) -> Identity:
+        """Return what makes this record one experiment.
+
+        The fingerprint is part of it because one dataset name may stand for several folders, such
+        as a full dataset and a part of it.
+        """
+        return Identity(
+            self.recipe_key,
+            self.recipe.seed,
+            self.split,
+            self.protocol.name,
+            self.dataset.fingerprint,
+            self.environment.device_type,
+            self.recipe.precision,
+        )
+
+    def file_name(self) -> str:
+        """Return a readable file name that no other identity has."""
+        data, device = self.dataset.fingerprint, self.environment.device_type
+        return f"{self.recipe.run_name()}-{self.protocol.name}-{data}-{device}.json"
+
+
+class Loaded(NamedTuple):
+    """Records of a folder, sorted, and one line for each file that could not be used."""
+
+    results: list[Result]
+    problems: list[str]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a results folder and see that it can be written to, before hours of training.
+
+    Raises:
+        InputError: when it is a regular file or not writable; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    probe = folder / MEASURED / f".probe.{os.getpid()}"
+    write_text(probe, "")
+    probe.unlink()
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Write a record below a results folder, over an earlier one of the same identity.
+
+    Raises:
+        InputError: when the folder cannot be written to; the line says what to do.
+        WsolbenchError: when the disk is full. In both cases an earlier record is left as it was.
+    """
+    file = folder / MEASURED / result.file_name()
+    write_text(file, _json(result.model_dump(mode="json")) + "\n")
+    return file
+
+
+def read_result(file: Path) -> Result:
+    """Read one record.
+
+    Raises:
+        InputError: when the file is no record; the line names it.
+    """
+    try:
+        return Result.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InputError(f"{file}: no result record: {_why(error)}") from error
+
+
+def load_results(folder: Path) -> Loaded:
+    """Read all records of a results folder.
+
+    Files that are no records, and all but one of the records of one identity, are left out and
+    reported; the one that carries the name of its identity is preferred.
+
+    Raises:
+        InputError: when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no results folder '{folder}'; name another with --results")
+    found: list[tuple[Path, Result]] = []
+    problems: list[str] = []
+    for file in sorted((folder / MEASURED).glob("*.json")):
+        try:
+            found.append((file, read_result(file)))
+        except InputError as error:
+            problems.append(str(error))
+    results, repeated = _one_each(found)
+    return Loaded(sorted(results, key=Result.file_name), problems + repeated)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all, making its folder.
+
+    Raises:
+        InputError: when the folder cannot be written to; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    # Beside the target, because a file can be moved in one step only within a file system.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(temporary, text)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, file) from error
+
+
+def _write_through(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _explained(error: OSError, file: Path) -> WsolbenchError:
+    blocking = next((p for p in file.parents if p.exists() and not p.is_dir()), None)
+    if blocking is not None:
+        return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
+    cause = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WsolbenchError(f"cannot write '{file}': {cause}; make room and run again")
+    return InputError(f"cannot write '{file}': {cause}; name another folder")
+
+
+def _one_each(found: list[tuple[Path, Result]]) -> tuple[list[Result], list[str]]:
+    kept: dict[Identity, tuple[Path, Result]] = {}
+    problems = []
+    for file, result in sorted(found, key=lambda f: (f[0].name != f[1].file_name(), f[0].name)):
+        first, _ = kept.setdefault(result.identity(), (file, result))
+        if first != file:
+            problems.append(f"{file}: left out, the same run as {first.name}; delete one of them")
+    return [result for _, result in kept.values()], problems
+
+
+def _why(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"{first['msg']}; delete it and run again"
+    if first["loc"][:1] == ("figures",) and first["loc"][-1] == "[key]":
+        return f"unknown figure '{first['input']}'; known: {', '.join(FIGURES)}"
+    return validation_line(error, list(Result.model_fields), "field")
+
+
+def _json(value: Any, depth: int = 0) -> str:
+    """Indent mappings but keep each list on one line: curves are long, and diffs are read."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    pad = "  " * (depth + 1)
+    items = (f"{pad}{json.dumps(k)}: {_json(v, depth + 1)}" for k, v in value.items())
+    return "{\n" + ",\n".join(items) + "\n" + "  " * depth + "}"
