@@ -42,10 +42,10 @@ class Cub(Dataset):
     def __init__(self, root: Path, holdout: int = 0) -> None:
         super().__init__(root, holdout)
         folder = root / "CUB_200_2011"
-        for name in ("images", *_TEXTS):
-            if not (folder / name).exists():
+        for path in (folder, folder / "images", *(folder / text for text in _TEXTS)):
+            if not path.exists():
                 raise InputError(
-                    f"{folder / name} does not exist; "
+                    f"{path} does not exist; "
                     f"--data-root must be the folder that contains {self.layout}"
                 )
         self._class_names, self._splits = _read(folder)
