@@ -20,7 +20,7 @@ from torchvision.transforms import functional as tv
 from wsolbench.data import loader, memory
 from wsolbench.data.images import read_image
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader, prefetched
-from wsolbench.data.transforms import crop_flip, draw_epoch, normalize
+from wsolbench.data.transforms import crop_flip, draw_epoch, normalize, to_planes
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.protocol import Geometry
@@ -173,7 +173,7 @@ def test_no_slack_needs_no_crop(samples: list[Sample]) -> None:
     by_id = {sample.image_id: i for i, sample in enumerate(samples)}
     images = DecodedImages(samples, RESIZE)
     expected = np.stack([images[by_id[i]] for i in ids])
-    assert torch.equal(image, normalize(torch.from_numpy(expected), MEAN, STD))
+    assert torch.equal(image, normalize(to_planes(torch.from_numpy(expected)), MEAN, STD))
 
 
 @given(
@@ -186,14 +186,14 @@ def test_no_slack_needs_no_crop(samples: list[Sample]) -> None:
 def test_crop_flip_is_slicing(count: int, side: int, cut: int, seed: int) -> None:
     size = max(1, side - cut)
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, side, side, 3), generator=generator, dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
     corner = torch.randint(0, side - size + 1, (count, 2), generator=generator)
     flip = torch.rand(count, generator=generator) < 0.5
     result = crop_flip(images, corner, flip, size)
     for i in range(count):
         top, left = corner[i].tolist()
-        expected = images[i, top : top + size, left : left + size]
-        assert torch.equal(result[i], expected.flip(1) if flip[i] else expected)
+        expected = images[i, :, top : top + size, left : left + size]
+        assert torch.equal(result[i], expected.flip(2) if flip[i] else expected)
 
 
 def test_a_crop_larger_than_the_image_is_refused(samples: list[Sample]) -> None:

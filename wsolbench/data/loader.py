@@ -16,7 +16,14 @@ from torch import Tensor
 
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
-from wsolbench.data.transforms import crop_flip, draw_epoch, eval_side, eval_view, normalize
+from wsolbench.data.transforms import (
+    crop_flip,
+    draw_epoch,
+    eval_side,
+    eval_view,
+    normalize,
+    to_planes,
+)
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.protocol import Geometry
@@ -163,7 +170,7 @@ class TrainLoader:
             to_device(tensor, self._device)
             for tensor in (torch.from_numpy(raw), corner, flip, self._labels[group])
         )
-        cropped = crop_flip(images, corner, flip, self._crop)
+        cropped = crop_flip(to_planes(images), corner, flip, self._crop)
         return Batch(
             image=normalize(cropped, self._mean, self._std),
             label=label,
@@ -227,7 +234,7 @@ class EvalLoader:
             images = to_device(torch.from_numpy(raw), self._device)
             labels = torch.tensor([sample.label for sample in group], dtype=torch.int64)
             ids = tuple(sample.image_id for sample in group)
-            image = normalize(images, self._mean, self._std)
+            image = normalize(to_planes(images), self._mean, self._std)
             yield ids, image, to_device(labels, self._device)
 
     def _view(self, sample: Sample) -> Pixels:

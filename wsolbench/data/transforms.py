@@ -48,23 +48,28 @@ def draw_epoch(seed: int, epoch: int, count: int, slack: int, flip: float) -> Ep
     )
 
 
-def crop_flip(images: Tensor, corner: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop (B, R, R, 3) to (B, size, size, 3) at each image's corner, and mirror some.
+def to_planes(images: Tensor) -> Tensor:
+    """Turn decoded pixels (B, H, W, 3) into contiguous planes (B, 3, H, W)."""
+    return images.permute(0, 3, 1, 2).contiguous()
+
+
+def crop_flip(planes: Tensor, corner: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Crop (B, 3, R, R) to (B, 3, size, size) at each image's corner, and mirror some.
 
     Args:
         corner: (B, 2) int64 top and left, pixels.
         flip: (B,) bool.
     """
-    steps = torch.arange(size, device=images.device)
-    rows = corner[:, :1] + steps
-    columns = corner[:, 1:] + torch.where(flip[:, None], steps.flip(0), steps)
-    batch = torch.arange(len(images), device=images.device)
-    return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+    # a view of all crops there are: choosing among them copies whole rows, not single pixels
+    windows = planes.unfold(2, size, 1).unfold(3, size, 1)
+    batch = torch.arange(len(planes), device=planes.device)
+    crops = windows[batch, :, corner[:, 0], corner[:, 1]]
+    return torch.where(flip[:, None, None, None], crops.flip(3), crops)
 
 
-def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Turn uint8 (B, H, W, 3) into float32 (B, 3, H, W): x / 255, less mean, over std."""
-    x = images.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+def normalize(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn uint8 (B, 3, H, W) into float32 of that shape: x / 255, less mean, over std."""
+    x = planes.to(torch.float32).div_(255)
     shift, scale = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (mean, std))
     return x.sub_(shift).div_(scale)
 
