@@ -7,10 +7,10 @@ everywhere and are percentages; a figure that a protocol does not define is abse
 from __future__ import annotations
 
 from importlib import resources
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from wsolbench.errors import InputError, did_you_mean
 
@@ -34,6 +34,8 @@ Figure = Literal[
     "top1_cls",
     "top5_cls",
 ]
+#: the figures that are read at one threshold, which :class:`Selection` supplies
+SINGLE_THRESHOLD: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "top5_loc")
 
 
 class _Data(BaseModel):
@@ -59,13 +61,11 @@ class TruthRule(_Data):
     """How true boxes get into the frame.
 
     Attributes:
-        clip_image: clip the right and bottom corner to W-1 and H-1 before scaling.
         clip_frame: what is clipped to the frame after scaling: nothing; the right and bottom
             corner to frame-1 (TS-CAM); the left and top corner to 0 from below and the right and
             bottom one to frame-1 from above (SAT). Coordinates are truncated in the end.
     """
 
-    clip_image: bool
     clip_frame: Literal["none", "far", "both"]
 
 
@@ -143,11 +143,24 @@ class Protocol(_Data):
     figures: tuple[Figure, ...]
     oracle: tuple[Figure, ...] = ()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not set(self.oracle) <= set(self.figures):
+            raise ValueError("oracle names a figure that the protocol does not define")
+        if self.selection.kind == "none" and set(self.figures) & set(SINGLE_THRESHOLD):
+            raise ValueError(f"{', '.join(SINGLE_THRESHOLD)} need a selection of the threshold")
+        whole_range = not isinstance(self.thresholds, tuple)
+        if "pxap" in self.figures and not (whole_range and self.geometry.mode == "direct"):
+            raise ValueError("pxap needs a step of thresholds and direct geometry")
+        return self
+
 
 def protocol_names() -> list[str]:
     """Names of all protocols, sorted."""
     folder = resources.files("wsolbench") / "protocols"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_protocol(name: str) -> Protocol:

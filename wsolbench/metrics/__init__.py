@@ -1,0 +1,1 @@
+"""Scoring: pure functions over arrays, the measurements of one image, and the mergeable scorer."""

@@ -1,0 +1,96 @@
+"""What is measured of one image: a pure function of its map, its truth and the protocol.
+
+Nothing here keeps state or touches tensors, so images can be measured in any process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wsolbench.errors import InputError
+from wsolbench.metrics import functional as F
+from wsolbench.protocol import Protocol
+from wsolbench.types import Truth
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Measurements of one image over the T thresholds of a protocol.
+
+    Attributes:
+        iou: (T,) best IoU of the predicted box with a true box; None where there is either not.
+        iou_of_all: (T,) the same over all candidate boxes; None also where no figure needs it.
+        pixels: (2, T + 2) counts of object and background pixels per bin; None without map or mask.
+        rank: number of classes that the classifier puts before the true one; None without logits.
+        dead: the map is constant, or NaN or infinite somewhere.
+    """
+
+    iou: F.Floats | None = None
+    iou_of_all: F.Floats | None = None
+    pixels: F.Ints | None = None
+    rank: int | None = None
+    dead: bool = False
+
+
+def measure(
+    truth: Truth,
+    protocol: Protocol,
+    score_map: F.Map | None,
+    box: F.Map | None,
+    logits: F.Map | None,
+    input_size: int,
+) -> Measured:
+    """Measure what a method says of one image.
+
+    Args:
+        truth: what is true of the image.
+        protocol: how to measure.
+        score_map: native map (h, w) of any range, or None.
+        box: the method's own box (4,) in pixels of the square input, or None.
+        logits: (K,) or None.
+        input_size: side of the input in pixels.
+
+    Raises:
+        InputError: when there are fewer classes in the logits than the label says.
+    """
+    measured = Measured()
+    if score_map is not None:
+        measured = _measure_map(score_map, truth, protocol)
+    elif box is not None:
+        measured = _measure_box(box, input_size, truth, protocol)
+    return measured if logits is None else replace(measured, rank=_rank(logits, truth.label))
+
+
+def _rank(logits: F.Map, label: int) -> int:
+    if label >= len(logits):
+        raise InputError(f"an image is of class {label}, but the logits are of {len(logits)}")
+    return F.class_rank(logits, label)
+
+
+def _measure_map(native: F.Map, truth: Truth, protocol: Protocol) -> Measured:
+    score, levels = F.protocol_map(native, protocol)
+    thresholds = F.threshold_values(protocol.thresholds)
+    measured = Measured(dead=F.is_dead(native))
+    if truth.instance_masks and "pxap" in protocol.figures:
+        covered, counted = F.pixel_truth(truth, protocol.geometry.frame)
+        pixels = F.pixel_counts(score, covered, counted, thresholds)
+        measured = replace(measured, pixels=pixels)
+    if not len(truth.boxes):
+        return measured
+    boxes = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    found = F.candidate_boxes(levels, thresholds, protocol.box)
+    of_all = F.best_iou_of_all(found, boxes) if "max_box_acc_v2" in protocol.figures else None
+    return replace(measured, iou=F.best_iou(found, boxes), iou_of_all=of_all)
+
+
+def _measure_box(box: F.Map, input_size: int, truth: Truth, protocol: Protocol) -> Measured:
+    """The same box at all thresholds."""
+    if not len(truth.boxes):
+        return Measured()
+    given = F.given_box(box, input_size, protocol.geometry.frame, protocol.box)
+    boxes = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    best = F.box_iou(given, boxes).max()
+    iou = np.full(len(F.threshold_values(protocol.thresholds)), best)
+    return Measured(iou=iou, iou_of_all=iou if "max_box_acc_v2" in protocol.figures else None)
