@@ -130,3 +130,69 @@ def _set_input_size(model: nn.Module, image_size: int) -> None:
         return
     with torch.no_grad():
         model.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]
+
+
+def set_output_stride(model: nn.Module, stride: int) -> None:
+    """Make a CNN's last map finer by taking the strides out of its last layers.
+
+    Nothing is dilated in exchange, as in the evaluators' networks (Choe et al. 2020): pretrained
+    filters see a picture that is twice as large. A pooling whose window is its stride disappears.
+
+    Args:
+        model: timm CNN.
+        stride: input pixels a cell of the last map.
+
+    Raises:
+        InputError: when the strides that remain do not multiply to ``stride``.
+    """
+    side = 7 * max(32, stride)
+    for layer, reduction in _strided_layers(model, side):
+        if reduction >= stride:
+            _remove_stride(layer)
+    got = side // _features(model, side).shape[-1]
+    if got != stride:
+        kind = type(model).__name__
+        raise InputError(f"{kind} has an output stride of {got} and cannot be given {stride}")
+
+
+def _features(model: nn.Module, side: int) -> Tensor:
+    parameter = next(model.parameters())
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        features = model.forward_features(parameter.new_zeros(1, 3, side, side))  # type: ignore[operator]
+    model.train(training)
+    if features.ndim != 4 or features.shape[1] != model.num_features:
+        kind = type(model).__name__
+        raise InputError(f"{kind} offers no map of features (B, D, h, w); try a CNN of timm")
+    return features  # type: ignore[no-any-return]
+
+
+def _strided_layers(model: nn.Module, side: int) -> list[tuple[nn.Module, int]]:
+    """Layers with a stride, and the reduction of what goes into each."""
+    found: list[tuple[nn.Module, int]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append((layer, side // inputs[0].shape[-1]))
+
+    strided = [m for m in model.modules() if _stride(m) > 1]
+    hooks = [layer.register_forward_pre_hook(note) for layer in strided]
+    try:
+        _features(model, side)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _stride(layer: nn.Module) -> int:
+    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return 1
+    stride = layer.stride
+    return stride if isinstance(stride, int) else int(stride[-1])
+
+
+def _remove_stride(layer: nn.Module) -> None:
+    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (_stride(layer), (_stride(layer),) * 2):
+        layer.kernel_size = 1
+    layer.stride = (1, 1) if isinstance(layer, nn.Conv2d) else 1

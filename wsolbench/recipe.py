@@ -49,16 +49,14 @@ class Schedule(_Data):
         name: ``constant``; ``cosine`` per iteration from the optimiser's rate to ``min_lr``;
             ``step`` multiplies by ``gamma`` at the start of each epoch (counted from 1) that is a
             multiple of any entry of ``every``.
-        warmup_epochs: linear from zero, before a cosine.
-        weight_decay_end: weight decay reached at the end of a cosine; None keeps it constant.
+            ``milestones`` does so once for each epoch in ``at``.
     """
 
-    name: Literal["constant", "cosine", "step"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0)
+    name: Literal["constant", "cosine", "step", "milestones"] = "constant"
     min_lr: float = Field(0.0, ge=0)
     every: tuple[int, ...] = ()
+    at: tuple[int, ...] = ()
     gamma: float = 0.1
-    weight_decay_end: float | None = None
 
 
 class Recipe(_Data):
