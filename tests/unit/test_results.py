@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from records import make_result
@@ -36,6 +36,7 @@ def files_below(folder: Path) -> set[str]:
     return {file.name for file in folder.rglob("*") if file.is_file()}
 
 
+@settings(deadline=None)
 @given(
     figures=st.dictionaries(st.sampled_from(FIGURES), PERCENT),
     curve=st.lists(PERCENT, min_size=2, max_size=2),

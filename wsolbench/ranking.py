@@ -1,0 +1,153 @@
+"""Which runs may be compared, and in which order.
+
+A group holds the runs of one dataset, regime and protocol; a row of it the seeds of one recipe on
+one kind of device in one precision, from the same weights. Nothing is averaged across rows, and
+nothing is ranked across groups.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from wsolbench.protocol import FIGURES, Figure
+from wsolbench.recipe import RECIPE_NAMES
+from wsolbench.results import Result
+
+#: the first of these that a group has decides its order
+RANKED_BY: tuple[Figure, ...] = ("gt_known_loc", "max_box_acc_v2", "max_box_acc", "pxap")
+#: decimals that tables print; means that print alike share a rank
+DECIMALS = 2
+#: recipe fields that must agree within a group of the default regime
+_CONDITIONS = ("epochs", "batch_size", "drop_last", "holdout", "image_size", "resize", "flip")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Records that differ in nothing but their seed, in the order of the seeds.
+
+    Attributes:
+        rank: 1 for the best of the group, equal for ties; None without a figure to rank by.
+    """
+
+    results: tuple[Result, ...]
+    rank: int | None = None
+
+    @property
+    def first(self) -> Result:
+        """The record of the lowest seed, for all that the seeds share."""
+        return self.results[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds in increasing order."""
+        return tuple(r.recipe.seed for r in self.results)
+
+    def mean(self, figure: Figure) -> float | None:
+        """Mean over the seeds in percent; None unless every seed has the figure."""
+        values = self._values(figure)
+        return fmean(values) if values else None
+
+    def std(self, figure: Figure) -> float | None:
+        """Sample standard deviation over the seeds in percent; None for fewer than two."""
+        values = self._values(figure)
+        return stdev(values) if len(values) > 1 else None
+
+    def threshold(self) -> float | None:
+        """Mean threshold over the seeds; None unless every seed has one."""
+        values = [r.threshold for r in self.results if r.threshold is not None]
+        return fmean(values) if len(values) == len(self.results) else None
+
+    def _values(self, figure: Figure) -> list[float]:
+        values = [r.figures[figure] for r in self.results if figure in r.figures]
+        return values if len(values) == len(self.results) else []
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared, best first."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> Result:
+        """A record of the group, for all that its records share."""
+        return self.rows[0].first
+
+    @property
+    def results(self) -> list[Result]:
+        """All records of the group."""
+        return [result for row in self.rows for result in row.results]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Figures that some record has, in the order of all tables."""
+        held = {f for r in self.results for f in r.figures}
+        return sorted(held, key=FIGURES.index)
+
+    @property
+    def oracle(self) -> frozenset[Figure]:
+        """Figures that were chosen on the evaluated split."""
+        return frozenset(f for r in self.results for f in r.oracle)
+
+    @property
+    def ranked_by(self) -> Figure | None:
+        """Figure that decides the order."""
+        return _ranking_figure(self.rows)
+
+
+def groups(results: Iterable[Result]) -> list[Group]:
+    """Sort records into groups and rows; the order of ``results`` does not matter."""
+    sorted_in: defaultdict[tuple[Any, ...], defaultdict[tuple[str, ...], list[Result]]]
+    sorted_in = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        sorted_in[_group_key(result)][_row_key(result)].append(result)
+    return [
+        Group(_ranked([_row(members) for _, members in sorted(rows.items())]))
+        for _, rows in sorted(sorted_in.items(), key=lambda item: item[0])
+    ]
+
+
+def _group_key(result: Result) -> tuple[Any, ...]:
+    recipe, data, protocol = result.recipe, result.dataset, result.protocol
+    alike = recipe.name == "default"
+    conditions = tuple(getattr(recipe, field) for field in _CONDITIONS) if alike else ()
+    regime = RECIPE_NAMES.index(recipe.name)
+    return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
+
+
+def _row_key(result: Result) -> tuple[str, ...]:
+    weights = result.weights
+    return (
+        result.recipe.method,
+        result.recipe.backbone,
+        result.recipe_key,
+        result.environment.device_type,
+        result.recipe.precision,
+        f"{weights.name} {weights.sha256}" if weights else "",
+    )
+
+
+def _row(members: list[Result]) -> Row:
+    return Row(tuple(sorted(members, key=lambda r: r.recipe.seed)))
+
+
+def _ranking_figure(rows: Sequence[Row]) -> Figure | None:
+    return next((f for f in RANKED_BY if any(row.mean(f) is not None for row in rows)), None)
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    figure = _ranking_figure(rows)
+    means = [None if figure is None else row.mean(figure) for row in rows]
+    scores = [None if mean is None else round(mean, DECIMALS) for mean in means]
+    ranked = [Row(row.results, _rank(s, scores)) for row, s in zip(rows, scores, strict=True)]
+    return tuple(sorted(ranked, key=lambda row: (row.rank is None, row.rank)))
+
+
+def _rank(score: float | None, scores: list[float | None]) -> int | None:
+    if score is None:
+        return None
+    return 1 + sum(other is not None and other > score for other in scores)

@@ -1,0 +1,337 @@
+"""Tables: views of records as Markdown, LaTeX and CSV.
+
+``titles`` maps the name of a method to the title it has in tables; a method that is not installed
+any more goes by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from wsolbench.protocol import FIGURES, Figure
+from wsolbench.ranking import DECIMALS, Group, Row, groups
+from wsolbench.recipe import RecipeName
+from wsolbench.results import Result, write_text
+
+FIGURE_TITLES: dict[Figure, str] = {
+    "gt_known_loc": "GT-known Loc",
+    "top1_loc": "Top-1 Loc",
+    "top5_loc": "Top-5 Loc",
+    "max_box_acc": "MaxBoxAcc",
+    "max_box_acc_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+    "top1_cls": "Top-1 Cls",
+    "top5_cls": "Top-5 Cls",
+}
+REGIMES: dict[RecipeName, str] = {
+    "default": "The suite's own regime: augmentation, epochs and batch size are the same for every "
+    "method.",
+    "released": "Each method as its authors' code behaves, in so far as a row's command does not "
+    "change it.",
+    "declared": "Each method as the flags of its authors' code say, where the code behaves "
+    "otherwise.",
+}
+#: cell of what a row does not have
+UNDEFINED = "-"
+_SEED = re.compile(r"\s--seed[=\s]\s*[\d,]+")
+
+Titles = Mapping[str, str]
+
+
+def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
+    """Return one line a row with numbers as they are, the figures of all protocols as columns."""
+    lines = [_line(group, row, titles) for group in groups(results) for row in group.rows]
+    return pd.DataFrame(lines, columns=_LINE_COLUMNS)
+
+
+def csv(results: Iterable[Result], titles: Titles) -> str:
+    """Return :func:`frame` as CSV; what is undefined is empty."""
+    return frame(results, titles).to_csv(index=False, lineterminator="\n")
+
+
+def markdown(results: Iterable[Result], titles: Titles) -> str:
+    """Return all groups in Markdown, each with the commands that make its rows again."""
+    return "\n\n".join(_markdown_group(group, titles) for group in groups(results))
+
+
+def latex(results: Iterable[Result], titles: Titles) -> str:
+    """Return one table a group in LaTeX, for the package booktabs."""
+    return "\n\n".join(_latex_group(group, titles) for group in groups(results))
+
+
+def curves_csv(results: Iterable[Result], file: Path) -> None:
+    """Write the threshold curves, one value a line; ``run`` is the name of the record's file.
+
+    Raises:
+        WsolbenchError: when the file cannot be written.
+    """
+    columns = ["run", "protocol", "seed", "curve", "threshold", "value"]
+    parts = [_curve(r, name) for r in sorted(results, key=Result.file_name) for name in r.curves]
+    table = pd.concat(parts) if parts else pd.DataFrame()
+    write_text(file, table.reindex(columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+def markdown_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str]
+) -> str:
+    """Return a table of escaped cells; the columns in ``numbers`` are flush right."""
+    cells = [[markdown_text(cell) for cell in row] for row in rows]
+    align = ["right" if column in numbers else "left" for column in columns]
+    return tabulate(
+        cells, [*map(markdown_text, columns)], "pipe", disable_numparse=True, colalign=align
+    )
+
+
+def markdown_text(text: str) -> str:
+    """Escape what Markdown, its tables or HTML would take for more than text."""
+    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~#])", r"\\\1", text)
+    # within a word an underscore is only that, and names are read in the source too
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def latex_text(text: str) -> str:
+    """Escape what LaTeX would take for more than text."""
+    return "".join(_LATEX.get(character, character) for character in one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Replace each run of white space by one blank."""
+    return " ".join(text.split())
+
+
+# ---------------------------------------------------------------------------------------- numbers
+
+_LINE_COLUMNS = [
+    *("dataset", "dataset_title", "fingerprint", "classes", "test_images"),
+    *("regime", "protocol", "protocol_version", "rank", "method", "method_title", "backbone"),
+    *("pretraining", "supervision", "recipe_key", "seeds", "epochs", "batch_size", "holdout"),
+    *("precision", "device_type", "threshold", "threshold_source", "oracle"),
+    *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
+]
+
+
+def _line(group: Group, row: Row, titles: Titles) -> dict[str, Any]:
+    result, recipe, data = row.first, row.first.recipe, row.first.dataset
+    line: dict[str, Any] = {
+        "dataset": data.name,
+        "dataset_title": data.title,
+        "fingerprint": data.fingerprint,
+        "classes": data.classes,
+        "test_images": data.test,
+        "regime": recipe.name,
+        "protocol": result.protocol.name,
+        "protocol_version": result.protocol.version,
+        "rank": "" if row.rank is None else row.rank,
+        "method": recipe.method,
+        "method_title": titles.get(recipe.method, recipe.method),
+        "backbone": recipe.backbone,
+        "pretraining": result.pretraining,
+        "supervision": result.supervision,
+        "recipe_key": result.recipe_key,
+        "seeds": " ".join(map(str, row.seeds)),
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "holdout": recipe.holdout,
+        "precision": recipe.precision,
+        "device_type": result.environment.device_type,
+        "threshold": row.threshold(),
+        "threshold_source": result.threshold_source,
+        "oracle": " ".join(sorted(group.oracle)),
+    }
+    for figure in FIGURE_TITLES:
+        line[figure], line[f"{figure}_std"] = row.mean(figure), row.std(figure)
+    return line
+
+
+def _curve(result: Result, name: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "run": result.file_name().removesuffix(".json"),
+            "protocol": result.protocol.name,
+            "seed": result.recipe.seed,
+            "curve": name,
+            "threshold": result.thresholds,
+            "value": result.curves[name],
+        }
+    )
+
+
+# ------------------------------------------------------------------------------------------- text
+
+
+def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
+    """Columns that say what a row is."""
+    return {
+        "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
+        "method": lambda row: titles.get(row.first.recipe.method, row.first.recipe.method),
+        "backbone": lambda row: row.first.recipe.backbone,
+        "pre-training": lambda row: row.first.pretraining or UNDEFINED,
+        "supervision": lambda row: row.first.supervision,
+        "precision, device": lambda row: _device(row.first),
+    }
+
+
+def _measuring(group: Group) -> dict[str, Callable[[Row], str]]:
+    """Columns of numbers."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "epochs": lambda row: str(row.first.recipe.epochs),
+        "batch": lambda row: str(row.first.recipe.batch_size),
+        "seeds": lambda row: str(len(row.results)),
+    }
+    for figure in group.figures:
+        columns[_figure_title(group, figure)] = partial(_spread, figure=figure)
+    sources = sorted({r.threshold_source for r in group.results} - {"none"})
+    if sources:
+        columns[f"threshold ({', '.join(sources)})"] = _threshold
+    return columns
+
+
+def _cells(group: Group, titles: Titles) -> tuple[list[str], list[list[str]], int]:
+    """Return headings, rows of cells, and how many columns are text."""
+    text, numbers = _describing(titles), _measuring(group)
+    columns = {**text, **numbers}
+    return list(columns), [[of(row) for of in columns.values()] for row in group.rows], len(text)
+
+
+def _figure_title(group: Group, figure: Figure) -> str:
+    return FIGURE_TITLES[figure] + (" (oracle)" if figure in group.oracle else "")
+
+
+def _spread(row: Row, *, figure: Figure) -> str:
+    mean, std = row.mean(figure), row.std(figure)
+    if mean is None:
+        return UNDEFINED
+    return f"{mean:.{DECIMALS}f}" + ("" if std is None else f" ± {std:.{DECIMALS}f}")
+
+
+def _threshold(row: Row) -> str:
+    value = row.threshold()
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def _device(result: Result) -> str:
+    precision = {"32": "fp32"}.get(result.recipe.precision, result.recipe.precision)
+    return f"{precision}, {result.environment.device_type}"
+
+
+def _heading(group: Group) -> str:
+    data, recipe = group.first.dataset, group.first.recipe
+    size = f"{data.classes} classes, {data.test} test images"
+    return f"{data.title} ({size}): regime {recipe.name}, {group.first.protocol.title}"
+
+
+def _notes(group: Group) -> str:
+    """Say what the rows share."""
+    recipe, protocol = group.first.recipe, group.first.protocol
+    sentences = [REGIMES[recipe.name]]
+    if recipe.name == "default":
+        sentences.append(_conditions(group.first))
+    sentences.append(
+        f"Protocol {protocol.name}, version {protocol.version}; "
+        f"dataset {group.first.dataset.name}, fingerprint {group.first.dataset.fingerprint}."
+    )
+    if group.ranked_by:
+        sentences.append(f"Ranked by {_figure_title(group, group.ranked_by)}.")
+    return " ".join(sentences)
+
+
+def _conditions(result: Result) -> str:
+    recipe = result.recipe
+    dropped = ", last partial batch dropped" if recipe.drop_last else ""
+    return (
+        f"Here: {recipe.epochs} epochs, batch size {recipe.batch_size}{dropped}, "
+        f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px "
+        f"cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
+    )
+
+
+# --------------------------------------------------------------------------------------- commands
+
+
+def _commands(group: Group, titles: Titles) -> list[str]:
+    """A comment that says whence a row comes, and its command with all seeds, for each row."""
+    return [line for row in group.rows for line in (_origin(row, titles), *_repeat(row))]
+
+
+def _origin(row: Row, titles: Titles) -> str:
+    recipe = row.first.recipe
+    commits = dict.fromkeys(_commit(result) for result in row.results)
+    parts = (
+        titles.get(recipe.method, recipe.method),
+        recipe.backbone,
+        _device(row.first),
+        f"recipe {row.first.recipe_key}",
+        f"commit {', '.join(commits)}",
+    )
+    return one_line("# " + "; ".join(parts))
+
+
+def _commit(result: Result) -> str:
+    commit = result.environment.commit
+    changed = " with changes" if result.environment.dirty else ""
+    return f"{commit[:10]}{changed}" if commit else "unknown"
+
+
+def _repeat(row: Row) -> list[str]:
+    seeds: defaultdict[str, list[str]] = defaultdict(list)
+    for result in row.results:
+        seeds[_SEED.sub("", one_line(result.command))].append(str(result.recipe.seed))
+    return [f"{command} --seed {','.join(of)}" for command, of in seeds.items()]
+
+
+# -------------------------------------------------------------------------------------- renderers
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+}
+
+
+def _markdown_group(group: Group, titles: Titles) -> str:
+    columns, rows, texts = _cells(group, titles)
+    parts = (
+        f"### {markdown_text(_heading(group))}",
+        markdown_text(_notes(group)),
+        markdown_table(columns, rows, numbers=columns[texts:]),
+        "<details><summary>Commands that make these rows again</summary>",
+        "\n".join(["```sh", *_commands(group, titles), "```"]),
+        "</details>",
+    )
+    return "\n\n".join(parts)
+
+
+def _latex_group(group: Group, titles: Titles) -> str:
+    columns, rows, texts = _cells(group, titles)
+    lines = (
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(f'{_heading(group)}. {_notes(group)}')}}}",
+        rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
+        r"\toprule",
+        _latex_row(columns),
+        r"\midrule",
+        *map(_latex_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    )
+    return "\n".join(lines)
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"
