@@ -6,6 +6,7 @@ the backbone below ``vit`` or ``trunk``. A ``Rename`` maps the former to the lat
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from wsolbench.recipe import Optim, Recipe, RecipeName, read_sections, resolve
+from wsolbench.registry import METHODS
 from wsolbench.types import Batch
 
 Rename = Callable[[str], str]
@@ -68,6 +71,13 @@ def load(shared: Path, name: str) -> Golden:
     """Read ``name.npz`` of the reference models."""
     with np.load(shared / "golden" / "models" / f"{name}.npz") as file:
         return Golden({key: file[key] for key in file.files})
+
+
+def recipe(method: str, name: RecipeName) -> Recipe:
+    """Return a method's recipe for CUB, so that what is compared is also what users run."""
+    file = Path(inspect.getfile(METHODS.get(method))).with_suffix(".yaml")
+    sections = read_sections(file.read_text("utf-8"), file.name)
+    return resolve(sections, method, "cub", name, {})
 
 
 def tiny_vit(drop_path_rate: float = 0.0) -> VisionTransformer:
@@ -149,33 +159,36 @@ def assert_gradient_norms(actual: Mapping[str, Tensor], golden: Golden, rename: 
     torch.testing.assert_close(norms, golden.tensor("gradnorm64"), rtol=GRADIENT, atol=0)
 
 
-def assert_groups(
-    model: nn.Module,
-    groups: list[dict[str, Any]],
-    golden: Golden,
-    prefix: str,
-    rename: Rename,
+def assert_optimiser(
+    model: nn.Module, optimiser: torch.optim.AdamW, golden: Golden, prefix: str, rename: Rename
 ) -> None:
-    """Compare the optimiser's groups with the released ones: members, decay and rate."""
+    """Compare the groups with the released ones: members, decay, rate, betas and epsilon."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert len(groups) == 2
-    own = {g["weight_decay"]: sorted(names[id(p)] for p in g["params"]) for g in groups}
-    released = {
-        float(golden.tensor(f"{prefix}/group{i}_wd")): sorted(
-            rename(name) for name in golden.names(f"{prefix}/group{i}_names")
+    own = [
+        (
+            sorted(names[id(p)] for p in group["params"]),
+            (group["lr"], group["weight_decay"], *group["betas"], group["eps"]),
+        )
+        for group in optimiser.param_groups
+    ]
+    released = [
+        (
+            sorted(rename(name) for name in golden.names(f"{prefix}/group{i}_names")),
+            tuple(
+                float(value)
+                for key in ("lr", "wd", "betas_eps")
+                for value in golden.tensor(f"{prefix}/group{i}_{key}").flatten()
+            ),
         )
         for i in (0, 1)
-    }
-    assert own == released
-    assert {g["lr"] for g in groups} == {
-        float(golden.tensor(f"{prefix}/group{i}_lr")) for i in (0, 1)
-    }
+    ]
+    assert sorted(own) == sorted(released)
 
 
-def adamw(groups: list[dict[str, Any]], golden: Golden, prefix: str) -> torch.optim.AdamW:
-    """Return the optimiser with the released betas and epsilon."""
-    beta1, beta2, eps = golden.tensor(f"{prefix}/group0_betas_eps").tolist()
-    return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=eps)
+def adamw(model: Any, optim: Optim) -> torch.optim.AdamW:
+    """Return the recipe's optimiser on the model's groups."""
+    groups = model.param_groups(optim.lr, optim.weight_decay)
+    return torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps)
 
 
 def first_step_reach(gradient: Tensor, lr: float, eps: float = 1e-8) -> Tensor:

@@ -13,12 +13,13 @@ from parity.golden import Golden
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from wsolbench.recipe import RecipeName
 from wsolbench.registry import METHODS
 from wsolbench.types import Batch
 
 ACTING = 3
 TOKENS = ("loc_token", "loc_embed")
-RELEASED_GROUPS = [(True, "opt_as_released"), (False, "opt_bare_model")]
+RECIPES = [("released", "opt_as_released"), ("declared", "opt_bare_model")]
 
 
 def rename(name: str) -> str:
@@ -130,17 +131,18 @@ def test_gradients(golden: Golden) -> None:
     ref.assert_gradient_norms(found, golden, rename)
 
 
-@pytest.mark.parametrize(("decay_tokens", "prefix"), RELEASED_GROUPS)
-def test_optimiser_groups(golden: Golden, decay_tokens: bool, prefix: str) -> None:
-    model = build(golden, decay_tokens=decay_tokens)
-    ref.assert_groups(model, model.param_groups(1e-4, 0.05), golden, prefix, rename)
+@pytest.mark.parametrize(("name", "prefix"), RECIPES)
+def test_optimiser_groups(golden: Golden, name: RecipeName, prefix: str) -> None:
+    recipe = ref.recipe("sat", name)
+    model = build(golden, **recipe.options)
+    ref.assert_optimiser(model, ref.adamw(model, recipe.optim), golden, prefix, rename)
 
 
-@pytest.mark.parametrize(("decay_tokens", "prefix"), RELEASED_GROUPS)
-def test_optimiser_steps(golden: Golden, decay_tokens: bool, prefix: str) -> None:
-    lr = 1e-4
-    model = build(golden, area_target=0.25, decay_tokens=decay_tokens).train()
-    optimiser = ref.adamw(model.param_groups(lr, 0.05), golden, prefix)
+@pytest.mark.parametrize(("name", "prefix"), RECIPES)
+def test_optimiser_steps(golden: Golden, name: RecipeName, prefix: str) -> None:
+    recipe = ref.recipe("sat", name)
+    model = build(golden, **recipe.options)
+    optimiser = ref.adamw(model, recipe.optim)
     trace = golden.tensor(f"{prefix}/loss_trace")
     for done, expected in enumerate(trace, start=1):
         loss = model.train().training_step(golden.batch(), 0.0)["loss"]
@@ -150,7 +152,7 @@ def test_optimiser_steps(golden: Golden, decay_tokens: bool, prefix: str) -> Non
         after = golden.below(f"{prefix}/after{done}/")
         outputs = {k: after.pop(f"eval_{k}") for k in ("logits", "map") if f"eval_{k}" in after}
         if done == 1:
-            ref.assert_first_step(model, gradients, after, rename, lr)
+            ref.assert_first_step(model, gradients, after, rename, recipe.optim.lr)
         else:
             ref.assert_parameters(model, after, rename)
         assert_outputs(model, golden, outputs)

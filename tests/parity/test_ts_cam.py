@@ -17,7 +17,6 @@ from torch import Tensor
 from wsolbench.registry import METHODS
 from wsolbench.types import Batch
 
-LR = 5e-5
 KEY_BIAS = slice(ref.WIDTH, 2 * ref.WIDTH)
 
 
@@ -112,12 +111,14 @@ def test_loss_and_gradients(golden: Golden) -> None:
 
 def test_optimiser_groups(golden: Golden) -> None:
     model = build(golden)
-    ref.assert_groups(model, model.param_groups(LR, 0.05), golden, "opt", rename)
+    optimiser = ref.adamw(model, ref.recipe("ts-cam", "released").optim)
+    ref.assert_optimiser(model, optimiser, golden, "opt", rename)
 
 
 def test_optimiser_steps(golden: Golden) -> None:
     model = build(golden).train()
-    optimiser = ref.adamw(model.param_groups(LR, 0.05), golden, "opt")
+    optim = ref.recipe("ts-cam", "released").optim
+    optimiser = ref.adamw(model, optim)
     for done, expected in enumerate(golden.tensor("opt/loss_trace"), start=1):
         loss = model.training_step(golden.batch(), 0.0)["loss"]
         ref.assert_near(loss, expected, ref.LOSS)
@@ -125,7 +126,7 @@ def test_optimiser_steps(golden: Golden) -> None:
         optimiser.step()
         if done == 1:
             after = golden.below("opt/after1/")
-            ref.assert_first_step(model, gradients, after, rename, LR)
+            ref.assert_first_step(model, gradients, after, rename, optim.lr)
     after = golden.below("opt/after3/")
     with torch.no_grad():
         prediction = model.eval().localize(golden.tensor("images"), None)
