@@ -64,8 +64,9 @@ def _resize(score: Map, frame: int, interpolation: int) -> Map:
 
 
 def _min_max(score: Map, epsilon: float) -> Map:
-    shifted = score - score.min()
-    span = shifted.max() + score.dtype.type(epsilon)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shifted = score - score.min()
+        span = shifted.max() + score.dtype.type(epsilon)
     # A range past the largest float, or one that the resizing flattened, has no normal form.
     if not (np.isfinite(span) and span > 0):
         return np.zeros_like(score)

@@ -258,9 +258,16 @@ def _split(tensor: Tensor | None, what: str, ndim: int, count: int) -> _Rows:
     if tensor.ndim != ndim or len(tensor) != count:
         shape = tuple(tensor.shape)
         raise InputError(f"the method returned {shape} as {what} of a batch of {count} images")
-    # numpy has no bfloat16, and OpenCV no float16; both fit into float32 exactly.
+    return list(to_array(tensor))
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as float32, or as float64 if it is that.
+
+    numpy has no bfloat16 and OpenCV no float16; both fit into float32 exactly.
+    """
     wide = tensor if tensor.dtype == torch.float64 else tensor.float()
-    return list(wide.detach().cpu().numpy())
+    return np.asarray(wide.detach().cpu().numpy())
 
 
 def _facts(m: Measured) -> tuple[int, int, int, int]:

@@ -1,0 +1,203 @@
+"""A stream of predictions against the samples of a split, live or from saved files."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from wsolbench.dataset import Sample
+from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.metrics.scorer import Scorer, to_array
+from wsolbench.protocol import Protocol
+from wsolbench.truth import read_truth
+from wsolbench.types import Prediction
+
+#: names of the images of a batch, and what a method says of them
+Stream = Iterable[tuple[tuple[str, ...], Prediction]]
+
+LOGITS = "logits.npz"
+
+
+def score(
+    stream: Stream,
+    samples: Sequence[Sample],
+    protocol: Protocol,
+    dataset_name: str = "",
+    label: str = "scoring",
+    input_size: int | None = None,
+) -> Scorer:
+    """Score a stream of predictions of ``samples``, in any order and batches of any size.
+
+    Args:
+        stream: (image ids, prediction) of each batch.
+        samples: the images that must come, each once.
+        protocol: how maps become figures.
+        dataset_name: see :class:`Scorer`.
+        label: what the progress bar says; there is none where stderr is no terminal.
+        input_size: see :class:`Scorer`.
+
+    Raises:
+        InputError: naming the first image that is unknown, comes twice or does not come; also what
+            :func:`wsolbench.truth.read_truth` and :meth:`Scorer.update` raise.
+    """
+    scorer = Scorer(protocol, dataset_name, input_size)
+    waiting = {s.image_id: s for s in samples}
+    known = frozenset(waiting)
+    with tqdm(total=len(samples), desc=label, unit="image", disable=None) as bar:
+        for ids, prediction in stream:
+            batch = [_taken(image_id, waiting, known) for image_id in ids]
+            scorer.update([read_truth(s) for s in batch], prediction)
+            bar.update(len(batch))
+    if waiting:
+        raise InputError(f"no prediction for image '{next(iter(waiting))}'{_in_all(len(waiting))}")
+    return scorer
+
+
+def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:
+    if image_id in waiting:
+        return waiting.pop(image_id)
+    fault = "came twice" if image_id in known else "is not in the split that is scored"
+    raise InputError(f"the prediction for image '{image_id}' {fault}")
+
+
+def _in_all(missing: int) -> str:
+    return f" ({missing} missing in all)" if missing > 1 else ""
+
+
+# ------------------------------------------------------------------------------- saved maps
+
+
+def save_predictions(stream: Stream, folder: Path) -> Iterator[tuple[tuple[str, ...], Prediction]]:
+    """Pass a stream on and write it, for :func:`saved_predictions` to read.
+
+    Each map goes to ``<folder>/<image id>.npy`` as the method gave it: native resolution, never
+    normalised, float32 (float64 where the method computes in it), so that scoring the files gives
+    the very figures of the live run. Logits go to ``logits.npz`` when the stream has ended. Files
+    appear whole or not at all.
+
+    Raises:
+        InputError: when a prediction has no maps.
+        WsolbenchError: when a file cannot be written.
+    """
+    (folder / LOGITS).unlink(missing_ok=True)  # a former run's would be taken for this one's
+    names: list[str] = []
+    logits: list[NDArray[Any]] = []
+    for ids, prediction in stream:
+        if prediction.maps is None:
+            raise InputError("this method gives no maps, there is nothing to save")
+        for image_id, score_map in zip(ids, to_array(prediction.maps), strict=True):
+            _write(_map_file(folder, image_id), _saver(score_map))
+        if prediction.logits is not None:
+            names.extend(ids)
+            logits.extend(to_array(prediction.logits))
+        yield ids, prediction
+    if names:
+        rows = np.stack(logits)
+        _write(folder / LOGITS, lambda file: np.savez(file, image_id=np.array(names), logits=rows))
+
+
+def saved_predictions(
+    folder: Path, samples: Sequence[Sample]
+) -> Iterator[tuple[tuple[str, ...], Prediction]]:
+    """Read the maps of ``samples``, whoever made them, one image at a time.
+
+    Args:
+        folder: holds ``<image id>.npy`` (h, w) of any floating type, resolution and range, and
+            perhaps ``logits.npz`` with ``image_id`` (N,) and ``logits`` (N, K). Further files and
+            rows are left alone.
+        samples: the images to read.
+
+    Raises:
+        InputError: naming the first file that is missing, unreadable or of the wrong shape or type,
+            or the first image without logits. Missing files are found before anything is read.
+    """
+    missing = [f for s in samples if not (f := _map_file(folder, s.image_id)).is_file()]
+    if missing:
+        raise InputError(f"no map {missing[0]}{_in_all(len(missing))}")
+    logits = _read_logits(folder / LOGITS)
+    lacking = [s.image_id for s in samples if logits is not None and s.image_id not in logits]
+    if lacking:
+        raise InputError(f"{folder / LOGITS} lacks image '{lacking[0]}'{_in_all(len(lacking))}")
+    return _read_all(folder, samples, logits)
+
+
+def _read_all(
+    folder: Path, samples: Sequence[Sample], logits: Mapping[str, NDArray[Any]] | None
+) -> Iterator[tuple[tuple[str, ...], Prediction]]:
+    for sample in samples:
+        score_map = _read_map(_map_file(folder, sample.image_id))
+        row = None if logits is None else torch.from_numpy(logits[sample.image_id])[None]
+        yield (sample.image_id,), Prediction(maps=torch.from_numpy(score_map)[None], logits=row)
+
+
+def _map_file(folder: Path, image_id: str) -> Path:
+    return folder / f"{image_id}.npy"
+
+
+def _read_map(file: Path) -> NDArray[Any]:
+    loaded = _load(file)
+    if not isinstance(loaded, np.ndarray) or loaded.ndim != 2 or not loaded.size:
+        raise InputError(f"{file} must hold one map (h, w), not {_shape(loaded)}")
+    return _floating(loaded, file)
+
+
+def _read_logits(file: Path) -> Mapping[str, NDArray[Any]] | None:
+    if not file.is_file():
+        return None
+    loaded = _load(file)
+    if isinstance(loaded, np.ndarray) or not {"image_id", "logits"} <= loaded.keys():
+        raise InputError(f"{file} must hold the arrays image_id (N,) and logits (N, K)")
+    names, logits = loaded["image_id"], loaded["logits"]
+    if names.ndim != 1 or logits.ndim != 2 or len(names) != len(logits):
+        raise InputError(
+            f"{file} must hold image_id (N,) and logits (N, K), "
+            f"not {_shape(names)} and {_shape(logits)}"
+        )
+    return dict(zip(names.astype(str).tolist(), _floating(logits, file), strict=True))
+
+
+def _load(file: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    try:
+        loaded = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+
+
+def _shape(loaded: NDArray[Any] | dict[str, NDArray[Any]]) -> str:
+    return str(loaded.shape) if isinstance(loaded, np.ndarray) else "several arrays"
+
+
+def _floating(array: NDArray[Any], file: Path) -> NDArray[Any]:
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{file} must hold floating-point numbers, not {array.dtype}")
+    return array.astype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
+
+
+def _saver(array: NDArray[Any]) -> Callable[[IO[bytes]], None]:
+    return lambda file: np.save(file, array)
+
+
+def _write(file: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write beside the file and rename, so that it is never there in part."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as stream:
+                write(stream)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise WsolbenchError(f"cannot write '{file}': {error.strerror or error}") from error

@@ -1,0 +1,65 @@
+"""From a sample on disk to what the scorer compares with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsolbench.data.images import read_image
+from wsolbench.dataset import Sample
+from wsolbench.errors import InputError
+from wsolbench.types import Truth
+
+Size = tuple[int, int]
+
+
+def read_truth(sample: Sample) -> Truth:
+    """Read what is true of an image: its size from the file's header, its masks pixel by pixel.
+
+    A mask may have another resolution than its image (those of OpenImages do); the frame in which
+    both are compared makes up for it.
+
+    Raises:
+        InputError: when a file is missing or damaged, or when a box is no box or wholly outside the
+            image. A box that only reaches past the edge is legal.
+    """
+    size = _image_size(sample.path)
+    ignore = sample.ignore_mask
+    return Truth(
+        label=sample.label,
+        size=size,
+        boxes=_checked_boxes(sample, size),
+        instance_masks=tuple(_read_mask(path) for path in sample.instance_masks),
+        ignore_mask=None if ignore is None else _read_mask(ignore),
+    )
+
+
+def _image_size(path: Path) -> Size:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError as error:
+        raise InputError(f"image {path} does not exist; restore it from the dataset") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no readable image; restore it from the dataset") from error
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    return np.asarray(read_image(path).any(axis=2))
+
+
+def _checked_boxes(sample: Sample, size: Size) -> NDArray[np.float64]:
+    width, height = size
+    for x0, y0, x1, y1 in sample.boxes:
+        # Negated, so that a NaN fails too.
+        if not (x0 < x1 < np.inf and y0 < y1 < np.inf and min(x0, y0) > -np.inf):
+            raise InputError(f"image {sample.image_id} has a box without area: {x0, y0, x1, y1}")
+        if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+            raise InputError(
+                f"image {sample.image_id} of {width}x{height} pixels has a box outside: "
+                f"{x0, y0, x1, y1}"
+            )
+    return np.array(sample.boxes, dtype=np.float64).reshape(-1, 4)
