@@ -16,7 +16,7 @@ RECIPE: dict[str, Any] = {
     "epochs": 15,
     "batch_size": 32,
     "optim": {"name": "adamw", "lr": 1e-4},
-    "schedule": {"name": "cosine", "warmup_epochs": 0, "min_lr": 0},
+    "schedule": {"name": "cosine"},
     "protocol": ["plain"],
     "options": {"blocks": 3},
 }
@@ -25,8 +25,7 @@ RECORD: dict[str, Any] = {
     "figures": {"gt_known_loc": 90.0, "top1_loc": 70.0},
     "threshold": 0.35,
     "threshold_source": "held-out",
-    "thresholds": [0.0, 0.5],
-    "curves": {"gt_known_loc": [10.0, 90.0]},
+    "curves": {"thresholds": [0.0, 0.5], "box_acc_50": [10.0, 90.0]},
     "dead_maps": 0,
     "dataset": {
         "name": "birds",

@@ -28,6 +28,8 @@ from wsolbench.protocol import FIGURES, Figure
 from wsolbench.recipe import Recipe, validation_line
 
 MEASURED = "measured"
+#: the curve that holds the levels at which the others were taken
+THRESHOLDS = "thresholds"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -41,6 +43,11 @@ CurvePoint = Annotated[float | None, AfterValidator(_rounded)]
 Level = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda x: round(x, 6))]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ThresholdSource = Literal["held-out", "oracle", "fixed", "none"]
+
+
+def has_own_axis(curve: str) -> bool:
+    """Whether a curve pairs with another one instead of the thresholds: precision and recall."""
+    return curve.startswith("pxap_")
 
 
 class _Data(BaseModel):
@@ -139,8 +146,9 @@ class Result(_Data):
         oracle: figures that were chosen on the evaluated split.
         threshold: level of the single-threshold figures, None when there is none.
         threshold_source: where it came from.
-        thresholds: (T,) levels at which the curves were taken.
-        curves: name to (T,) values in percent, None where undefined; kept to four decimals.
+        curves: as :class:`wsolbench.metrics.scorer.Scores` has them, to four decimals:
+            ``thresholds`` (T,), curves (T,) in percent at these, and ``pxap_precision`` and
+            ``pxap_recall`` (any length) in [0, 1]; None where undefined.
         dead_maps: constant or non-finite maps among those scored.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
@@ -159,7 +167,6 @@ class Result(_Data):
     oracle: tuple[Figure, ...] = ()
     threshold: Level | None
     threshold_source: ThresholdSource
-    thresholds: tuple[Level, ...] = ()
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     dead_maps: int = Field(ge=0)
     dataset: DatasetStamp
@@ -175,11 +182,10 @@ class Result(_Data):
     def _consistent(self) -> Result:
         if (self.threshold is None) != (self.threshold_source == "none"):
             raise ValueError("a threshold needs a source, and a source a threshold")
+        count = len(self.curves.get(THRESHOLDS, ()))
         for name, values in self.curves.items():
-            if len(values) != len(self.thresholds):
-                raise ValueError(
-                    f"curve '{name}' has {len(values)} values for {len(self.thresholds)} thresholds"
-                )
+            if not has_own_axis(name) and len(values) != count:
+                raise ValueError(f"curve '{name}': {len(values)} values for {count} thresholds")
         return self
 
     def identity(self) -> Identity:

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import RecipeName
-from wsolbench.results import Result, write_text
+from wsolbench.results import THRESHOLDS, Result, has_own_axis, write_text
 
 FIGURE_TITLES: dict[Figure, str] = {
     "gt_known_loc": "GT-known Loc",
@@ -68,13 +69,16 @@ def latex(results: Iterable[Result], titles: Titles) -> str:
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:
-    """Write the threshold curves, one value a line; ``run`` is the name of the record's file.
+    """Write the curves, one value a line; ``run`` is the name of the record's file.
+
+    Precision and recall stand in their own order, from the highest score down, without threshold.
 
     Raises:
         WsolbenchError: when the file cannot be written.
     """
     columns = ["run", "protocol", "seed", "curve", "threshold", "value"]
-    parts = [_curve(r, name) for r in sorted(results, key=Result.file_name) for name in r.curves]
+    ordered = sorted(results, key=Result.file_name)
+    parts = [_curve(r, name) for r in ordered for name in r.curves if name != THRESHOLDS]
     table = pd.concat(parts) if parts else pd.DataFrame()
     write_text(file, table.reindex(columns=columns).to_csv(index=False, lineterminator="\n"))
 
@@ -159,7 +163,7 @@ def _curve(result: Result, name: str) -> pd.DataFrame:
             "protocol": result.protocol.name,
             "seed": result.recipe.seed,
             "curve": name,
-            "threshold": result.thresholds,
+            "threshold": np.nan if has_own_axis(name) else result.curves[THRESHOLDS],
             "value": result.curves[name],
         }
     )

@@ -51,7 +51,11 @@ def test_any_record_survives_the_disk(
     command: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("results")
-    changes: dict[str, Any] = {"figures": figures, "curves": {"c": curve}, "command": command}
+    changes: dict[str, Any] = {
+        "figures": figures,
+        "curves": {"thresholds": [0.0, 0.5], "c": curve},
+        "command": command,
+    }
     result = make_result(**changes, dataset={"title": title})
     assert read_result(save_result(result, folder)) == result
     assert load_results(folder) == ([result], [])
@@ -60,15 +64,18 @@ def test_any_record_survives_the_disk(
 def test_a_record_with_full_curves_is_small_and_keeps_lists_on_one_line(tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(0, 100, (8, 1000))
     result = make_result(
-        thresholds=np.arange(0, 1, 0.001).tolist(),
-        curves={f"a_curve_{i}": row.tolist() for i, row in enumerate(values)},
+        curves={
+            "thresholds": np.arange(0, 1, 0.001).tolist(),
+            **{f"a_curve_{i}": row.tolist() for i, row in enumerate(values)},
+        },
     )
     text = save_result(result, tmp_path).read_text("utf-8")
     assert len(text) < 100_000
     assert len(text.splitlines()) < 150
     back = Result.model_validate_json(text)
-    assert np.allclose(np.array(list(back.curves.values()), dtype=float), values, atol=5.1e-5)
-    assert back.thresholds == tuple(i / 1000 for i in range(1000))
+    assert back.curves["thresholds"] == tuple(i / 1000 for i in range(1000))
+    kept = [back.curves[f"a_curve_{i}"] for i in range(len(values))]
+    assert np.allclose(np.array(kept, dtype=float), values, atol=5.1e-5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 100.1])
@@ -83,15 +90,16 @@ def test_a_figure_of_another_name_is_refused() -> None:
 
 
 def test_where_a_curve_is_undefined_the_record_has_null(tmp_path: Path) -> None:
-    result = make_result(curves={"precision": [float("nan"), 50.00004]})
-    assert result.curves["precision"] == (None, 50.0)
+    result = make_result(curves={"pxap_precision": [float("nan"), 0.50004]})
+    assert result.curves["pxap_precision"] == (None, 0.5)
     assert read_result(save_result(result, tmp_path)) == result
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"curves": {"c": [1.0, 2.0, 3.0]}},
+        {"curves": {"thresholds": [0.0, 0.5], "c": [1.0, 2.0, 3.0]}},
+        {"curves": {"c": [1.0]}},
         {"threshold": None},
         {"threshold_source": "none"},
         {"schema_version": 2},

@@ -358,19 +358,20 @@ def test_without_records_there_is_nothing_to_show() -> None:
 
 
 def test_curves_are_written_one_value_a_line(tmp_path: Path) -> None:
+    levels = {"thresholds": [0.0, 0.5]}
     results = [
-        make_result({"seed": 1}, curves={"a": [1.0, 2.0], "b": [float("nan"), 4.0]}),
-        make_result({"seed": 0}, curves={"a": [5.0, 6.0]}),
+        make_result({"seed": 1}, curves={**levels, "a": [1, 2], "pxap_recall": [np.nan, 0.1, 1]}),
+        make_result({"seed": 0}, curves={**levels, "a": [5.0, 6.0]}),
         make_result({"seed": 2}, curves={}),
     ]
     file = tmp_path / "curves.csv"
     curves_csv(results, file)
     table = pd.read_csv(file)
     assert table.columns.tolist() == ["run", "protocol", "seed", "curve", "threshold", "value"]
-    assert table.seed.tolist() == [0, 0, 1, 1, 1, 1]
-    assert table.curve.tolist() == list("aaaabb")
-    assert table.threshold.tolist() == [0.0, 0.5] * 3
-    assert table.value.fillna(-1).tolist() == [5, 6, 1, 2, -1, 4]
+    assert table.seed.tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert table.curve.tolist() == ["a"] * 4 + ["pxap_recall"] * 3
+    assert table.threshold.fillna(-1).tolist() == [0.0, 0.5, 0.0, 0.5, -1, -1, -1]
+    assert table.value.fillna(-1).tolist() == [5, 6, 1, 2, -1, 0.1, 1]
     assert set(table.run) == {r.file_name().removesuffix(".json") for r in results[:2]}
     curves_csv([], file)
     assert file.read_text() == "run,protocol,seed,curve,threshold,value\n"
