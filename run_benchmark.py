@@ -1,4 +1,4 @@
-"""The benchmark without an install: ``python run_benchmark.py ...`` is ``wsolbench run ...``."""
+"""``python run_benchmark.py ...`` is ``wsolbench run ...``; a sub-command passes through."""
 
 import sys
 

@@ -85,7 +85,7 @@ class Sat(Method):
 
     def normalization_loss(self, score: Tensor) -> Tensor:
         """Mean of G(1-G) over each smoothed map G of (B, h, w): (B,); zero when binary."""
-        smooth = F.conv2d(score.unsqueeze(1), self.smoothing, padding=1)
+        smooth = F.conv2d(score.unsqueeze(1), self.smoothing.to(score.dtype), padding=1)
         return (smooth * (1 - smooth)).mean((1, 2, 3))
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:

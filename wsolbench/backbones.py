@@ -193,6 +193,9 @@ def _stride(layer: nn.Module) -> int:
 
 
 def _remove_stride(layer: nn.Module) -> None:
-    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (_stride(layer), (_stride(layer),) * 2):
+    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (
+        _stride(layer),
+        (_stride(layer),) * 2,
+    ):
         layer.kernel_size = 1
     layer.stride = (1, 1) if isinstance(layer, nn.Conv2d) else 1

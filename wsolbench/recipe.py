@@ -31,7 +31,7 @@ class _Data(BaseModel):
 
 
 class Optim(_Data):
-    """The optimiser; ``betas`` and ``eps`` belong to adamw, ``momentum`` and ``nesterov`` to sgd."""
+    """The optimiser: ``betas``, ``eps`` are for adamw, ``momentum``, ``nesterov`` for sgd."""
 
     name: Literal["adamw", "sgd"]
     lr: float = Field(gt=0)
@@ -96,7 +96,8 @@ class Recipe(_Data):
 
     def key(self) -> str:
         """Ten hex digits that name the training, whatever its seed, precision and scoring."""
-        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
+        # Without defaults, so that a field added later leaves the keys of older records alone.
+        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY), exclude_defaults=True)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
     def run_name(self) -> str:
@@ -129,7 +130,7 @@ def resolve(
         )
     section = dict(sections[name])
     per_dataset = section.pop("datasets", {}).get(dataset, {})
-    fields = _merge(_regime(name), section, per_dataset, overrides)
+    fields = _merge(regime(name), section, per_dataset, overrides)
     return _validated({**fields, "method": method, "dataset": dataset, "name": name})
 
 
@@ -169,7 +170,8 @@ def validation_line(error: ValidationError, known: Sequence[str], what: str) -> 
     return f"{what} '{path}': {first['msg']}"
 
 
-def _regime(name: RecipeName) -> dict[str, Any]:
+def regime(name: RecipeName) -> dict[str, Any]:
+    """Fields that all methods share under one recipe name."""
     file = resources.files("wsolbench") / "regimes" / f"{name}.yaml"
     return yaml.safe_load(file.read_text("utf-8")) or {}
 

@@ -1,4 +1,4 @@
-"""Plain vision transformers of timm, opened at the attention, for methods that read or change it."""
+"""Plain vision transformers of timm, opened at the attention for methods that read or change it."""
 
 from __future__ import annotations
 

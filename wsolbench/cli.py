@@ -1,0 +1,347 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from wsolbench import __version__
+from wsolbench.errors import InputError, WsolbenchError, did_you_mean
+
+DATA_VARIABLE = "WSOLBENCH_DATA"
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``wsolbench`` and return its exit code: 0, 1 for a failed run, 2 for wrong input."""
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except WsolbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
+        return INTERRUPTED
+
+
+def benchmark_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``run_benchmark.py``: as ``wsolbench run``, unless a sub-command comes first."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = arguments[0] if arguments else ""
+    # A word in front can only be a sub-command, and a misspelt one should be told so.
+    passes = not first.startswith("-") or first in ("-h", "--help", "--version")
+    return main(arguments if passes and first else ["run", *arguments])
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports errors as one line and knows what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def known_options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+
+def _dispatch(argv: list[str]) -> int:
+    parser, commands = _parsers()
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        raise InputError(f"unknown command '{argv[0]}'{did_you_mean(argv[0], commands)}")
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = commands[argv[0]].known_options()
+        option = unknown[0].partition("=")[0]
+        raise InputError(f"unknown option '{option}'{did_you_mean(option, known)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    return command(arguments)
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog="wsolbench",
+        description="A benchmark for weakly supervised object localization.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(command=lambda _: parser.print_help() or 0)
+    sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    adders = {"run": _add_run, "score": _add_score, "table": _add_table, "list": _add_list}
+    commands = {name: add(sub) for name, add in {**adders, "show": _add_show}.items()}
+    return parser, commands
+
+
+def _command(sub: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
+    parser: _Parser = sub.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_data(parser: _Parser) -> None:
+    parser.add_argument("--dataset", required=True, metavar="D", help="dataset to use")
+    text = f"folder that contains the dataset's own (else ${DATA_VARIABLE}, else ./data)"
+    parser.add_argument("--data-root", metavar="DIR", type=Path, help=text)
+
+
+def _add_recipe(parser: _Parser) -> None:
+    add = parser.add_argument
+    add("--recipe", default="default", metavar="R", help="default, released or declared")
+    add("--backbone", metavar="TIMM_NAME", help="timm model, with its weights tag")
+    add("--epochs", metavar="N", type=int)
+    add("--batch-size", metavar="N", type=int)
+    add("--protocol", metavar="P[,P2...]", type=_names, help="how maps are scored")
+    add("--precision", metavar="32|bf16", help="of training and evaluation")
+    text = "any recipe field, such as optim.lr=1e-4 or options.area_target=0.3"
+    add("--set", metavar="a.b=v", action="extend", nargs="+", default=[], help=text)
+
+
+def _add_results(parser: _Parser) -> None:
+    text = "folder of records, checkpoints and the leaderboard (./results)"
+    parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help=text)
+
+
+def _add_run(sub: Any) -> _Parser:
+    parser = _command(sub, "run", "Train, score, write records and the leaderboard.", _run)
+    parser.add_argument("--method", required=True, metavar="M[,M2...]", type=_names)
+    _add_data(parser)
+    _add_recipe(parser)
+    add = parser.add_argument
+    add("--seed", metavar="N[,N2...]", type=_seeds, help="one run for each")
+    text = "folder with <timm name>.safetensors (else timm downloads)"
+    add("--weights-dir", metavar="DIR", type=Path, help=text)
+    add("--device", default="auto", metavar="auto|cpu|cuda")
+    _add_results(parser)
+    add("--save-maps", metavar="DIR", type=Path, help="keep score maps and logits there")
+    return parser
+
+
+def _add_score(sub: Any) -> _Parser:
+    parser = _command(sub, "score", "Score maps made by any code.", _score)
+    add = parser.add_argument
+    text = "folder with <image id>.npy (h, w) and perhaps logits.npz (image_id, logits)"
+    add("--maps", required=True, metavar="DIR", type=Path, help=text)
+    _add_data(parser)
+    add("--protocol", default="wsoleval", metavar="P")
+    add("--val-maps", metavar="DIR", type=Path, help="maps of the held-out images")
+    add("--holdout", metavar="N", type=int, help="held-out images a class (the default recipe's)")
+    add("--json", metavar="FILE", type=Path, help="write figures, threshold and curves there")
+    return parser
+
+
+def _add_table(sub: Any) -> _Parser:
+    parser = _command(sub, "table", "Print the tables of a results folder.", _table)
+    _add_results(parser)
+    parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
+    text = "write threshold curves there as CSV"
+    parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
+    return parser
+
+
+def _add_list(sub: Any) -> _Parser:
+    return _command(sub, "list", "Name the methods, datasets and protocols.", _list)
+
+
+def _add_show(sub: Any) -> _Parser:
+    parser = _command(sub, "show", "Print a resolved recipe.", _show)
+    parser.add_argument("--method", required=True, metavar="M")
+    parser.add_argument("--dataset", required=True, metavar="D")
+    _add_recipe(parser)
+    parser.add_argument("--seed", metavar="N", type=int)
+    return parser
+
+
+# ------------------------------------------------------------------------------------ commands
+# torch takes seconds to import, and `--help` or a misspelt option should not wait for it.
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench.leaderboard import write_leaderboard
+    from wsolbench.run import Places, Run
+
+    places = Places(
+        data_root=_data_root(arguments),
+        results=arguments.results,
+        weights_dir=arguments.weights_dir,
+        maps=arguments.save_maps,
+    )
+    device = _device(arguments.device)
+    recipes = [_recipe(arguments, m, s) for m in arguments.method for s in arguments.seed or [None]]
+    runs = [(r, _command_line(arguments, r.method, r.seed)) for r in recipes]
+    for recipe, command in runs:  # refuse what can be refused before the first hour of training
+        Run(recipe, places, device, command)
+    for recipe, command in runs:
+        for result in Run(recipe, places, device, command).execute():
+            figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
+            print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
+        _warn(write_leaderboard(arguments.results, _titles()))
+    print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from wsolbench.protocol import load_protocol
+    from wsolbench.registry import DATASETS
+    from wsolbench.results import write_text
+    from wsolbench.scoring import saved_predictions, score
+
+    protocol = load_protocol(arguments.protocol)
+    holdout = _default_holdout() if arguments.holdout is None else arguments.holdout
+    held_out = protocol.selection.kind == "held-out"
+    if held_out and arguments.val_maps is None:
+        raise InputError(
+            f"protocol '{protocol.name}' chooses its threshold on held-out images; "
+            "give their maps with --val-maps DIR"
+        )
+    dataset = DATASETS.get(arguments.dataset)(_data_root(arguments), holdout if held_out else 0)
+    threshold = None
+    if held_out:
+        samples = dataset.samples("val")
+        stream = saved_predictions(arguments.val_maps, samples)
+        threshold = score(stream, samples, protocol, dataset.name, "val").select_threshold()
+    samples = dataset.samples("test")
+    stream = saved_predictions(arguments.maps, samples)
+    scores = score(stream, samples, protocol, dataset.name, "test").compute(threshold)
+    for name, value in scores.figures.items():
+        print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
+    if scores.threshold is not None:
+        print(f"threshold ({protocol.selection.kind}): {scores.threshold:g}")
+    if arguments.json is not None:
+        content = {"protocol": protocol.name, **vars(scores)}
+        write_text(arguments.json, json.dumps(content) + "\n")
+    return 0
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    from wsolbench import tables
+    from wsolbench.results import load_results
+
+    results, problems = load_results(arguments.results)
+    _warn(problems)
+    renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
+    print(renderers[arguments.format](results, _titles()).rstrip("\n") or "no runs yet")
+    if arguments.curves is not None:
+        tables.curves_csv(results, arguments.curves)
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from wsolbench.protocol import load_protocol, protocol_names
+    from wsolbench.registry import DATASETS, METHODS
+
+    methods = {
+        n: f"{METHODS.get(n).info.paper}, {METHODS.get(n).info.year}" for n in METHODS.names()
+    }
+    datasets = {n: f"{DATASETS.get(n).title}: {DATASETS.get(n).layout}" for n in DATASETS.names()}
+    protocols = {n: load_protocol(n).title for n in protocol_names()}
+    for kind, entries in (("method", methods), ("dataset", datasets), ("protocol", protocols)):
+        for name, text in entries.items():
+            print(f"{kind:<9} {name:<12} {text}")
+    _warn([f"{n}: {why}" for r in (METHODS, DATASETS) for n, why in r.broken.items()])
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    recipe = _recipe(arguments, arguments.method, arguments.seed)
+    print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).rstrip())
+    return 0
+
+
+# ------------------------------------------------------------------------------------- helpers
+
+
+def _recipe(arguments: argparse.Namespace, method: str, seed: int | None) -> Any:
+    from wsolbench.protocol import load_protocol
+    from wsolbench.recipe import RECIPE_NAMES, parse_assignments, read_sections, resolve
+    from wsolbench.registry import DATASETS, METHODS, resource_text
+    from wsolbench.run import method_options
+
+    name = arguments.recipe
+    if name not in RECIPE_NAMES:
+        raise InputError(f"unknown recipe '{name}'{did_you_mean(name, RECIPE_NAMES)}")
+    cls = METHODS.get(method)
+    DATASETS.get(arguments.dataset)
+    text = resource_text(cls)
+    if text is None:
+        raise InputError(f"method '{method}' has no recipe file; put a .yaml beside its .py")
+    overrides = {**_overrides(arguments, seed), **parse_assignments(arguments.set)}
+    sections = read_sections(text, f"recipes of '{method}'")
+    recipe = resolve(sections, method, arguments.dataset, name, overrides)
+    for protocol in recipe.protocol:
+        load_protocol(protocol)
+    method_options(recipe)
+    return recipe
+
+
+def _overrides(arguments: argparse.Namespace, seed: int | None) -> dict[str, Any]:
+    given = {
+        "backbone": arguments.backbone,
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "protocol": arguments.protocol,
+        "precision": arguments.precision,
+        "seed": seed,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _command_line(arguments: argparse.Namespace, method: str, seed: int) -> str:
+    """The command that makes one record again; where data and weights lie is the user's affair."""
+    words = ["python run_benchmark.py", f"--method {method}", f"--dataset {arguments.dataset}"]
+    words.append(f"--recipe {arguments.recipe}")
+    for option, value in _overrides(arguments, None).items():
+        text = ",".join(value) if option == "protocol" else value
+        words.append(f"--{option.replace('_', '-')} {text}")
+    words.extend(f"--set {assignment}" for assignment in arguments.set)
+    return " ".join([*words, f"--seed {seed}"])
+
+
+def _data_root(arguments: argparse.Namespace) -> Path:
+    given: Path | None = arguments.data_root
+    return given if given is not None else Path(os.environ.get(DATA_VARIABLE) or "data")
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"unknown device '{name}'{did_you_mean(name, ('auto', 'cpu', 'cuda'))}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is available; use --device cpu")
+    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
+
+
+def _default_holdout() -> int:
+    from wsolbench.recipe import regime
+
+    return int(regime("default")["holdout"])
+
+
+def _titles() -> dict[str, str]:
+    from wsolbench.registry import METHODS
+
+    return {name: METHODS.get(name).info.title for name in METHODS.names()}
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes numbers, got '{text}'") from None

@@ -1,0 +1,269 @@
+"""One run from a recipe to its records: train, or take up a finished training, and score."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from wsolbench import backbones, environment
+from wsolbench.cost import count_macs, count_parameters, peak_memory
+from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
+from wsolbench.dataset import Dataset, Sample, Split
+from wsolbench.engine.checkpoint import Progress
+from wsolbench.engine.trainer import Trainer, seed_all
+from wsolbench.errors import InputError
+from wsolbench.method import Method, Options
+from wsolbench.metrics.scorer import Scorer, Scores
+from wsolbench.predictions import live_predictions
+from wsolbench.protocol import Protocol, load_protocol
+from wsolbench.recipe import Recipe, validation_line
+from wsolbench.registry import DATASETS, METHODS
+from wsolbench.results import (
+    Cost,
+    DatasetStamp,
+    Environment,
+    ProtocolStamp,
+    Result,
+    Weights,
+    prepare_folder,
+    save_result,
+)
+from wsolbench.scoring import save_predictions, score
+
+log = logging.getLogger("wsolbench")
+
+#: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
+EVAL_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes.
+
+    Attributes:
+        data_root: folder that contains the datasets' own folders.
+        results: folder of records, checkpoints and the leaderboard.
+        weights_dir: folder of backbone weights, or None for timm's download.
+        maps: folder to save score maps in, or None.
+    """
+
+    data_root: Path
+    results: Path
+    weights_dir: Path | None = None
+    maps: Path | None = None
+
+
+class Run:
+    """One recipe with one seed on one dataset.
+
+    Everything that can be refused is refused at construction, before any work.
+
+    Args:
+        recipe: what to do.
+        places: where to read and write.
+        device: where to compute.
+        command: the command that makes the records again.
+
+    Raises:
+        InputError: for unknown names, options or protocols, a missing dataset or weights that do
+            not fit, a held-out protocol without hold-out, or an unusable results folder.
+    """
+
+    def __init__(self, recipe: Recipe, places: Places, device: torch.device, command: str) -> None:
+        self.recipe, self.places, self.device, self.command = recipe, places, device, command
+        self.protocols = [load_protocol(name) for name in recipe.protocol]
+        check_holdout(recipe, self.protocols)
+        prepare_folder(places.results)
+        self.dataset: Dataset = DATASETS.get(recipe.dataset)(places.data_root, recipe.holdout)
+        self.fingerprint = self.dataset.fingerprint()
+        method, self.statistics = build_method(recipe, self.dataset.num_classes, places.weights_dir)
+        self.method = method.to(device)
+        self.environment: Environment = environment.collect(device)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this training's checkpoint."""
+        name = f"{self.recipe.run_name()}-{self.fingerprint}-{self.device.type}"
+        return self.places.results / "runs" / name
+
+    def execute(self) -> list[Result]:
+        """Train unless that is done, score under each protocol, write and return the records."""
+        progress = self.train()
+        results = []
+        for protocol in self.protocols:
+            started = time.perf_counter()
+            scores = self.score(protocol)
+            seconds = time.perf_counter() - started
+            result = self._record(protocol, scores, self._cost(progress, seconds))
+            log.info("wrote %s", save_result(result, self.places.results))
+            results.append(result)
+        return results
+
+    def train(self) -> Progress:
+        """Train to the end, from the last checkpoint if there is one."""
+        samples = self.dataset.samples("train")
+        recipe = self.recipe
+        images = DecodedImages(samples, recipe.resize)
+        loader = TrainLoader(
+            samples,
+            images,
+            recipe.batch_size,
+            recipe.image_size,
+            recipe.flip,
+            self.statistics.mean,
+            self.statistics.std,
+            recipe.seed,
+            recipe.drop_last,
+            self.device,
+        )
+        trainer = Trainer(recipe, self.method, loader, self.folder / "checkpoint.pt", self.device)
+        log.info("training %s, %d images, %d epochs", self.folder.name, len(samples), recipe.epochs)
+        return trainer.run()
+
+    def score(self, protocol: Protocol) -> Scores:
+        """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
+        threshold = None
+        if protocol.selection.kind == "held-out":
+            threshold = self._scorer(protocol, "val").select_threshold()
+        return self._scorer(protocol, "test").compute(threshold)
+
+    def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
+        samples = self.dataset.samples(split)
+        bf16 = self.recipe.precision == "bf16"
+        stream = live_predictions(self.method, self._eval(protocol, samples), self.device, bf16)
+        if self.places.maps is not None:
+            folder = self.places.maps / self.folder.name / protocol.name / split
+            log.info("saving maps in %s", folder)
+            stream = save_predictions(stream, folder)
+        label = f"{self.recipe.method} {protocol.name} {split}"
+        size = self.recipe.image_size
+        return score(stream, samples, protocol, self.recipe.dataset, label, size)
+
+    def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
+        return EvalLoader(
+            samples,
+            protocol.geometry,
+            self.recipe.image_size,
+            EVAL_BATCH,
+            self.statistics.mean,
+            self.statistics.std,
+            self.device,
+        )
+
+    def _cost(self, progress: Progress, score_seconds: float) -> Cost:
+        parameters, trainable = count_parameters(self.method)
+        rate = progress.images / progress.seconds if progress.seconds else 0.0
+        return Cost(
+            parameters=parameters,
+            trainable_parameters=trainable,
+            macs=count_macs(self.method, self.recipe.image_size),
+            train_seconds=progress.seconds,
+            score_seconds=score_seconds,
+            train_images_per_second=rate,
+            peak_memory_bytes=peak_memory(self.device),
+        )
+
+    def _record(self, protocol: Protocol, scores: Scores, cost: Cost) -> Result:
+        curves = {name: tuple(values) for name, values in scores.curves.items()}
+        return Result(
+            recipe=self.recipe,
+            recipe_key=self.recipe.key(),
+            protocol=ProtocolStamp(
+                name=protocol.name, version=protocol.version, title=protocol.title
+            ),
+            figures=scores.figures,
+            oracle=tuple(name for name in protocol.oracle if name in scores.figures),
+            threshold=scores.threshold,
+            threshold_source="none" if scores.threshold is None else protocol.selection.kind,
+            curves=curves,
+            dead_maps=scores.dead_maps,
+            dataset=self._dataset_stamp(),
+            cost=cost,
+            environment=self.environment,
+            weights=weights_stamp(self.recipe, self.places.weights_dir),
+            pretraining=pretraining(self.recipe),
+            supervision=self.method.info.supervision,
+            command=self.command,
+            created=datetime.now(UTC),
+        )
+
+    def _dataset_stamp(self) -> DatasetStamp:
+        return DatasetStamp(
+            name=self.recipe.dataset,
+            title=self.dataset.title,
+            classes=self.dataset.num_classes,
+            train=len(self.dataset.samples("train")),
+            val=len(self.dataset.samples("val")),
+            test=len(self.dataset.samples("test")),
+            fingerprint=self.fingerprint,
+        )
+
+
+def build_method(
+    recipe: Recipe, num_classes: int, weights_dir: Path | None
+) -> tuple[Method, backbones.InputStatistics]:
+    """Build a recipe's method with the seed's initialisation, and say what its backbone expects.
+
+    Raises:
+        InputError: for an unknown method, option or backbone, or weights that do not fit.
+    """
+    options = method_options(recipe)
+    seed_all(recipe.seed, "initialisation")
+    backbone = backbones.create(
+        recipe.backbone,
+        pretrained=recipe.pretrained,
+        image_size=recipe.image_size,
+        weights_dir=weights_dir,
+        args=recipe.backbone_args,
+    )
+    method = METHODS.get(recipe.method)(backbone, num_classes, options)
+    return method, backbones.input_statistics(backbone)
+
+
+def method_options(recipe: Recipe) -> Options:
+    """Return the recipe's options as its method's own type.
+
+    Raises:
+        InputError: for an unknown option or one of the wrong type.
+    """
+    cls = METHODS.get(recipe.method)
+    try:
+        return cls.Options.model_validate(recipe.options)
+    except ValidationError as error:
+        line = validation_line(error, list(cls.Options.model_fields), "option of the method")
+        raise InputError(f"{recipe.method}: {line}") from error
+
+
+def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
+    """Refuse a protocol that needs held-out images under a recipe without any.
+
+    Raises:
+        InputError: naming both.
+    """
+    for protocol in protocols:
+        if protocol.selection.kind == "held-out" and not recipe.holdout:
+            raise InputError(
+                f"protocol '{protocol.name}' chooses its threshold on held-out images and recipe "
+                f"'{recipe.name}' has none; add --set holdout=5 or take another --protocol"
+            )
+
+
+def weights_stamp(recipe: Recipe, weights_dir: Path | None) -> Weights | None:
+    """Name the weights that training started from, with the SHA-256 of a local file."""
+    if not recipe.pretrained:
+        return None
+    file = backbones.weights_file(recipe.backbone, weights_dir)
+    digest = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    return Weights(name=recipe.backbone, sha256=digest)
+
+
+def pretraining(recipe: Recipe) -> str | None:
+    """What the weights had seen, as the tag of the backbone's timm name says."""
+    return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
