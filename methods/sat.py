@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wsolbench import vit as plain
+from wsolbench.errors import InputError
 from wsolbench.method import Method, MethodInfo, Options, decay_groups
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -46,6 +47,9 @@ class Sat(Method):
         super().__init__(backbone, num_classes, options)
         self.vit = plain.plain_vit(backbone, "SAT")
         self.options = options
+        depth = len(self.vit.blocks)
+        if options.spatial_blocks > depth:
+            raise InputError(f"spatial_blocks={options.spatial_blocks}: there are {depth} blocks")
         self.loc_token = nn.Parameter(torch.zeros(1, 1, self.vit.embed_dim))
         self.loc_embed = nn.Parameter(torch.zeros(1, 1, self.vit.embed_dim))
         nn.init.trunc_normal_(self.loc_token, std=0.02)
@@ -61,9 +65,9 @@ class Sat(Method):
         tokens = torch.cat([tokens, spatial.to(tokens.dtype)], dim=1)
         masks: list[Tensor] = []
         attend = _masked_attention(masks)
-        plain_blocks = len(self.vit.blocks) - self.options.spatial_blocks
-        for index, block in enumerate(self.vit.blocks):
-            choice = plain.softmax_attention if index < plain_blocks else attend
+        unmasked = len(self.vit.blocks) - self.options.spatial_blocks
+        for index, block in enumerate(plain.blocks(self.vit)):
+            choice = plain.softmax_attention if index < unmasked else attend
             tokens = plain.apply_block(block, tokens, choice)
         return self.vit.norm(tokens), masks
 

@@ -33,7 +33,7 @@ class TsCam(Method):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C); training needs no attention map."""
         tokens = plain.embed(self.vit, image)
-        for block in self.vit.blocks:
+        for block in plain.blocks(self.vit):
             tokens = plain.apply_block(block, tokens, plain.softmax_attention)
         return self.head.logits(plain.patch_grid(self.vit, self.vit.norm(tokens)))
 
@@ -42,7 +42,7 @@ class TsCam(Method):
         tokens = plain.embed(self.vit, image)
         rows: list[Tensor] = []
         attend = _observed_attention(rows)
-        for block in self.vit.blocks:
+        for block in plain.blocks(self.vit):
             tokens = plain.apply_block(block, tokens, attend)
         grids = [plain.patch_grid(self.vit, row.unsqueeze(-1))[:, 0] for row in rows]
         return self.vit.norm(tokens), torch.stack(grids)

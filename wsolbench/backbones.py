@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -97,7 +97,7 @@ def _load(model: nn.Module, name: str, file: Path) -> None:
         state = load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not readable as safetensors ({error}); copy it again") from error
-    classifier = model.pretrained_cfg.get("classifier", ())
+    classifier = cast(dict[str, Any], model.pretrained_cfg).get("classifier")
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
     wanted = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     for head in heads:
@@ -168,15 +168,18 @@ def _features(model: nn.Module, side: int) -> Tensor:
     return features  # type: ignore[no-any-return]
 
 
-def _strided_layers(model: nn.Module, side: int) -> list[tuple[nn.Module, int]]:
+_Strided = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
+
+
+def _strided_layers(model: nn.Module, side: int) -> list[tuple[_Strided, int]]:
     """Layers with a stride, and the reduction of what goes into each."""
-    found: list[tuple[nn.Module, int]] = []
+    found: list[tuple[_Strided, int]] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append((layer, side // inputs[0].shape[-1]))
+        found.append((cast(_Strided, layer), side // inputs[0].shape[-1]))
 
-    strided = [m for m in model.modules() if _stride(m) > 1]
-    hooks = [layer.register_forward_pre_hook(note) for layer in strided]
+    layers = [m for m in model.modules() if isinstance(m, _Strided) and _side(m.stride) > 1]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
         _features(model, side)
     finally:
@@ -185,17 +188,14 @@ def _strided_layers(model: nn.Module, side: int) -> list[tuple[nn.Module, int]]:
     return found
 
 
-def _stride(layer: nn.Module) -> int:
-    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return 1
-    stride = layer.stride
-    return stride if isinstance(stride, int) else int(stride[-1])
+def _side(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else int(size[-1])
 
 
-def _remove_stride(layer: nn.Module) -> None:
-    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (
-        _stride(layer),
-        (_stride(layer),) * 2,
-    ):
+def _remove_stride(layer: _Strided) -> None:
+    if isinstance(layer, nn.Conv2d):
+        layer.stride = (1, 1)
+        return
+    if _side(layer.kernel_size) == _side(layer.stride):
         layer.kernel_size = 1
-    layer.stride = (1, 1) if isinstance(layer, nn.Conv2d) else 1
+    layer.stride = 1

@@ -70,11 +70,16 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.set_defaults(command=lambda _: parser.print_help() or 0)
+    parser.set_defaults(command=lambda _: _help(parser))
     sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     adders = {"run": _add_run, "score": _add_score, "table": _add_table, "list": _add_list}
     commands = {name: add(sub) for name, add in {**adders, "show": _add_show}.items()}
     return parser, commands
+
+
+def _help(parser: _Parser) -> int:
+    parser.print_help()
+    return 0
 
 
 def _command(sub: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]) -> _Parser:

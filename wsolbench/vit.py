@@ -22,21 +22,29 @@ def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
     Raises:
         InputError: when it is none, or has no class token.
     """
-    blocks = getattr(backbone, "blocks", ())
-    plain = isinstance(backbone, VisionTransformer) and all(type(b) is Block for b in blocks)
-    if not plain or cast(VisionTransformer, backbone).cls_token is None:
+    layers = getattr(backbone, "blocks", ())
+    plain = isinstance(backbone, VisionTransformer) and all(type(b) is Block for b in layers)
+    vit = cast(VisionTransformer, backbone)
+    if not plain or vit.cls_token is None:
         kind = type(backbone).__name__
         raise InputError(
             f"{method} needs a plain ViT or DeiT with a class token, not {kind}; "
             "try --backbone deit_small_patch16_224.fb_in1k"
         )
-    return cast(VisionTransformer, backbone)
+    if not isinstance(vit.patch_drop, nn.Identity):
+        raise InputError(f"{method} needs every patch in its place; leave patch_drop_rate at 0")
+    return vit
+
+
+def blocks(vit: VisionTransformer) -> list[Block]:
+    """The transformer's blocks in order."""
+    return cast(list[Block], list(vit.blocks))
 
 
 def embed(vit: VisionTransformer, image: Tensor) -> Tensor:
     """Images (B, 3, S, S) to prefix and patch tokens with positions (B, N, D)."""
-    tokens = vit._pos_embed(vit.patch_embed(image))
-    return cast(Tensor, vit.norm_pre(vit.patch_drop(tokens)))
+    tokens: Tensor = vit.norm_pre(vit._pos_embed(vit.patch_embed(image)))
+    return tokens
 
 
 def grid_size(vit: VisionTransformer) -> tuple[int, int]:
@@ -49,14 +57,15 @@ def patch_grid(vit: VisionTransformer, tokens: Tensor) -> Tensor:
     height, width = grid_size(vit)
     first = vit.num_prefix_tokens
     patches = tokens[:, first : first + height * width]
-    return patches.transpose(1, 2).unflatten(2, (height, width))
+    return patches.transpose(1, 2).reshape(len(tokens), -1, height, width)
 
 
 def apply_block(block: Block, tokens: Tensor, attend: Attend) -> Tensor:
     """Run a transformer block (B, N, D) with ``attend`` in place of its softmax attention."""
     mixed = attention(block.attn, block.norm1(tokens), attend)
     tokens = tokens + block.drop_path1(block.ls1(mixed))
-    return cast(Tensor, tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens)))))
+    widened: Tensor = block.ls2(block.mlp(block.norm2(tokens)))
+    return tokens + cast(Tensor, block.drop_path2(widened))
 
 
 def attention(layer: nn.Module, tokens: Tensor, attend: Attend) -> Tensor:
@@ -66,7 +75,8 @@ def attention(layer: nn.Module, tokens: Tensor, attend: Attend) -> Tensor:
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     mixed = attend(layer.q_norm(query), layer.k_norm(key), value)  # type: ignore[operator]
     merged = mixed.transpose(1, 2).reshape(batch, count, -1)
-    return cast(Tensor, layer.proj_drop(layer.proj(layer.norm(merged))))  # type: ignore[operator]
+    projected: Tensor = layer.proj_drop(layer.proj(layer.norm(merged)))  # type: ignore[operator]
+    return projected
 
 
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -81,13 +91,14 @@ def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
     no (N, N) matrix is needed.
     """
     heads, width = query.shape[1], query.shape[-1]
-    return torch.einsum("bhd,bhnd->bn", query[:, :, row], key) * (width**-0.5 / heads)
+    logits: Tensor = torch.einsum("bhd,bhnd->bn", query[:, :, row], key)
+    return logits.mul(width**-0.5 / heads)
 
 
 def attention_row(query: Tensor, key: Tensor, row: int) -> Tensor:
     """Softmax attention of one query, averaged over heads: (B, N)."""
-    logits = torch.einsum("bhd,bhnd->bhn", query[:, :, row], key) * query.shape[-1] ** -0.5
-    return logits.softmax(-1).mean(1)
+    logits: Tensor = torch.einsum("bhd,bhnd->bhn", query[:, :, row], key)
+    return logits.mul(query.shape[-1] ** -0.5).softmax(-1).mean(1)
 
 
 class PooledConv(nn.Conv2d):
@@ -100,6 +111,8 @@ class PooledConv(nn.Conv2d):
         width: channels D of the input.
         num_classes: channels C of the output.
     """
+
+    bias: Tensor
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__(width, num_classes, kernel_size=3, padding=1)
@@ -114,8 +127,8 @@ class PooledConv(nn.Conv2d):
         """Map (B, h, w) of each image's own class ``label`` (B,), bias included."""
         batch = grid.shape[0]
         flat = grid.reshape(1, -1, *grid.shape[2:])
-        bias = None if self.bias is None else self.bias[label]
-        return F.conv2d(flat, self.weight[label], bias, padding=1, groups=batch)[0]
+        weight, bias = self.weight[label], self.bias[label]
+        return F.conv2d(flat, weight, bias, padding=1, groups=batch)[0]
 
 
 def _window_sums(grid: Tensor, dim: int) -> Tensor:

@@ -102,7 +102,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = self.method.training_step(batch, done)
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         self.optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
 
