@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types wheel pytest
+.PHONY: test run readme lint types wheel pytest
 
 # One after the other whatever -j says, pytest last: its summary closes the output.
 test: $(STAMP)
@@ -27,6 +27,14 @@ wheel: $(STAMP)
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest
+
+# make run ARGS="--method sat --dataset cub --data-root DIR"
+run: $(STAMP)
+	$(BIN)/python run_benchmark.py $(ARGS)
+
+# Puts the tables of the committed records into the README; a test holds them together.
+readme: $(STAMP)
+	$(BIN)/python tests/readme.py
 
 # Installed anew when the dependencies change, not on every run.
 $(STAMP): pyproject.toml

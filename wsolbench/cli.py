@@ -140,7 +140,9 @@ def _add_score(sub: Any) -> _Parser:
 
 
 def _add_table(sub: Any) -> _Parser:
-    parser = _command(sub, "table", "Print the tables of a results folder.", _table)
+    parser = _command(
+        sub, "table", "Print the tables of a results folder, make its leaderboard.", _table
+    )
     _add_results(parser)
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
@@ -224,10 +226,12 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _table(arguments: argparse.Namespace) -> int:
     from wsolbench import tables
+    from wsolbench.leaderboard import write_leaderboard
     from wsolbench.results import load_results
 
     results, problems = load_results(arguments.results)
     _warn(problems)
+    write_leaderboard(arguments.results, _titles())
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
     print(renderers[arguments.format](results, _titles()).rstrip("\n") or "no runs yet")
     if arguments.curves is not None:

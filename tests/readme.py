@@ -1,0 +1,28 @@
+"""The README's leaderboard: made from the committed records, by ``python tests/readme.py``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wsolbench import tables
+from wsolbench.registry import METHODS
+from wsolbench.results import load_results
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- leaderboard: begin [^\n]*-->\n).*(<!-- leaderboard: end -->)", re.DOTALL)
+
+
+def expected(text: str) -> str:
+    """Return the README's text with the tables of ``results/measured`` in their place."""
+    results, problems = load_results(ROOT / "results")
+    assert not problems, problems
+    titles = {name: METHODS.get(name).info.title for name in METHODS.names()}
+    measured = tables.markdown(results, titles) or "No runs yet."
+    assert BLOCK.search(text), "the README lost its leaderboard markers"
+    return BLOCK.sub(lambda found: f"{found[1]}\n{measured}\n\n{found[2]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(expected(README.read_text("utf-8")), "utf-8")
