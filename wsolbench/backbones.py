@@ -46,8 +46,7 @@ def create(
         InputError: for an unknown name, an argument that the model does not take, weights that do
             not fit, or weights that are neither on disk nor reachable.
     """
-    if not timm.is_model(name):
-        raise InputError(f"unknown backbone '{name}'{did_you_mean(name, timm.list_models())}")
+    _check_name(name)
     file = weights_file(name, weights_dir) if pretrained else None
     download = pretrained and file is None
     model = _construct(name, download, dict(args or {}))
@@ -77,15 +76,24 @@ def input_statistics(model: nn.Module) -> InputStatistics:
     return InputStatistics(mean=tuple(config["mean"]), std=tuple(config["std"]))
 
 
+def _check_name(name: str) -> None:
+    if not timm.is_model(name):
+        raise InputError(f"unknown backbone '{name}'{did_you_mean(name, timm.list_models())}")
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag and name not in known:
+        raise InputError(f"unknown weights of backbone '{name}'{did_you_mean(name, known)}")
+
+
 def _construct(name: str, download: bool, args: dict[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=download, num_classes=0, **args)
-    except TypeError as error:
-        raise InputError(f"backbone '{name}' does not take {args}: {error}") from error
-    except Exception as error:  # each download library raises its own kinds
+    except Exception as error:  # each model and each download library raises its own kinds
+        line = " ".join(str(error).split())[:200]
+        if args and (isinstance(error, TypeError) or not download):
+            raise InputError(f"backbone '{name}' does not take {args}: {line}") from error
         if not download:
             raise
-        line = " ".join(str(error).split())[:200]
         raise InputError(
             f"cannot fetch the weights of '{name}' ({type(error).__name__}: {line}); offline? put "
             f"{name}.safetensors into a folder and name it with --weights-dir"
@@ -149,10 +157,15 @@ def set_output_stride(model: nn.Module, stride: int) -> None:
     for layer, reduction in _strided_layers(model, side):
         if reduction >= stride:
             _remove_stride(layer)
-    got = side // _features(model, side).shape[-1]
+    kind = type(model).__name__
+    try:
+        # Of two sides, because a border that is not padded takes a cell from both.
+        small, large = (_features(model, s).shape[-1] for s in (side, side + max(32, stride)))
+    except RuntimeError as error:  # branches that no longer end in maps of one size
+        raise InputError(f"{kind} cannot be given an output stride of {stride}") from error
+    got = max(32, stride) / (large - small)
     if got != stride:
-        kind = type(model).__name__
-        raise InputError(f"{kind} has an output stride of {got} and cannot be given {stride}")
+        raise InputError(f"{kind} has an output stride of {got:g} and cannot be given {stride}")
 
 
 def _features(model: nn.Module, side: int) -> Tensor:

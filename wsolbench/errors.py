@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: names that an error lists
+LISTED = 30
+
 
 class WsolbenchError(Exception):
     """Something went wrong in a run (NaN loss, full disk): one line, exit code 1."""
@@ -19,9 +22,10 @@ class InputError(WsolbenchError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or the whole list."""
+    """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or the list if it is short."""
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(choices) or 'none'}"
+    more = [f"and {len(choices) - LISTED} more"] if len(choices) > LISTED else []
+    return f"; known: {', '.join([*choices[:LISTED], *more]) or 'none'}"
