@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,7 +54,7 @@ class Schedule(_Data):
 
     name: Literal["constant", "cosine", "step", "milestones"] = "constant"
     min_lr: float = Field(0.0, ge=0)
-    every: tuple[int, ...] = ()
+    every: tuple[Annotated[int, Field(ge=1)], ...] = ()
     at: tuple[int, ...] = ()
     gamma: float = 0.1
 
@@ -122,8 +122,12 @@ def resolve(
         overrides: nested fields from the command line.
 
     Raises:
-        InputError: when the recipe does not exist or a field is unknown or of the wrong type.
+        InputError: when the recipe does not exist, a field is unknown or of the wrong type, or an
+            override would contradict the other arguments.
     """
+    for field in overrides.keys() & {"method", "dataset", "name"}:
+        option = "recipe" if field == "name" else field
+        raise InputError(f"recipe field '{field}' is set by --{option}, not by --set")
     if name not in sections:
         raise InputError(
             f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
