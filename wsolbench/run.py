@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from wsolbench.results import (
     Weights,
     prepare_folder,
     save_result,
+    write_text,
 )
 from wsolbench.scoring import save_predictions, score
 
@@ -73,19 +75,24 @@ class Run:
 
     Raises:
         InputError: for unknown names, options or protocols, a missing dataset or weights that do
-            not fit, a held-out protocol without hold-out, or an unusable results folder.
+            not fit, a held-out protocol without hold-out, training images that are too few or too
+            small, or a folder that cannot be written to.
     """
 
     def __init__(self, recipe: Recipe, places: Places, device: torch.device, command: str) -> None:
         self.recipe, self.places, self.device, self.command = recipe, places, device, command
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
-        prepare_folder(places.results)
         self.dataset: Dataset = DATASETS.get(recipe.dataset)(places.data_root, recipe.holdout)
         self.fingerprint = self.dataset.fingerprint()
         method, self.statistics = build_method(recipe, self.dataset.num_classes, places.weights_dir)
         self.method = method.to(device)
+        self.loader = self._train_loader()
         self.environment: Environment = environment.collect(device)
+        # Last, so that a run that is refused leaves no trace.
+        prepare_folder(places.results)
+        if places.maps is not None:
+            _check_writable(places.maps)
 
     @property
     def folder(self) -> Path:
@@ -108,12 +115,24 @@ class Run:
 
     def train(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one."""
+        checkpoint = self.folder / "checkpoint.pt"
+        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device)
+        log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
+        return trainer.run()
+
+    def score(self, protocol: Protocol) -> Scores:
+        """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
+        threshold = None
+        if protocol.selection.kind == "held-out":
+            threshold = self._scorer(protocol, "val").select_threshold()
+        return self._scorer(protocol, "test").compute(threshold)
+
+    def _train_loader(self) -> TrainLoader:
         samples = self.dataset.samples("train")
         recipe = self.recipe
-        images = DecodedImages(samples, recipe.resize)
-        loader = TrainLoader(
+        return TrainLoader(
             samples,
-            images,
+            DecodedImages(samples, recipe.resize),
             recipe.batch_size,
             recipe.image_size,
             recipe.flip,
@@ -123,16 +142,6 @@ class Run:
             recipe.drop_last,
             self.device,
         )
-        trainer = Trainer(recipe, self.method, loader, self.folder / "checkpoint.pt", self.device)
-        log.info("training %s, %d images, %d epochs", self.folder.name, len(samples), recipe.epochs)
-        return trainer.run()
-
-    def score(self, protocol: Protocol) -> Scores:
-        """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
-        threshold = None
-        if protocol.selection.kind == "held-out":
-            threshold = self._scorer(protocol, "val").select_threshold()
-        return self._scorer(protocol, "test").compute(threshold)
 
     def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
         samples = self.dataset.samples(split)
@@ -204,6 +213,12 @@ class Run:
             test=len(self.dataset.samples("test")),
             fingerprint=self.fingerprint,
         )
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".probe.{os.getpid()}"
+    write_text(probe, "")
+    probe.unlink()
 
 
 def build_method(
