@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,16 +52,24 @@ class _Parser(argparse.ArgumentParser):
 
 def _dispatch(argv: list[str]) -> int:
     parser, commands = _parsers()
-    if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        raise InputError(f"unknown command '{argv[0]}'{did_you_mean(argv[0], commands)}")
+    first = argv[0] if argv else "--help"
+    if not first.startswith("-") and first not in commands:
+        raise InputError(f"unknown command '{first}'{did_you_mean(first, commands)}")
+    known = commands.get(first, parser).known_options()
+    # Before argparse, which would say first that the option that was meant is missing.
+    _refuse([word for word in argv if word.startswith("--")], known)
     arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = commands[argv[0]].known_options()
-        option = unknown[0].partition("=")[0]
-        raise InputError(f"unknown option '{option}'{did_you_mean(option, known)}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _refuse(unknown, known)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("wsolbench").setLevel(logging.INFO)  # and leave those of libraries alone
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
+
+
+def _refuse(words: Sequence[str], known: Sequence[str]) -> None:
+    for option in (word.partition("=")[0] for word in words):
+        if option not in known:
+            raise InputError(f"unknown option '{option}'{did_you_mean(option, known)}")
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -134,7 +143,7 @@ def _add_score(sub: Any) -> _Parser:
     _add_data(parser)
     add("--protocol", default="wsoleval", metavar="P")
     add("--val-maps", metavar="DIR", type=Path, help="maps of the held-out images")
-    add("--holdout", metavar="N", type=int, help="held-out images a class (the default recipe's)")
+    add("--holdout", metavar="N", type=_count, help="held-out images a class (as in default)")
     add("--json", metavar="FILE", type=Path, help="write figures, threshold and curves there")
     return parser
 
@@ -308,7 +317,9 @@ def _command_line(arguments: argparse.Namespace, method: str, seed: int) -> str:
     for option, value in _overrides(arguments, None).items():
         text = ",".join(value) if option == "protocol" else value
         words.append(f"--{option.replace('_', '-')} {text}")
-    words.extend(f"--set {assignment}" for assignment in arguments.set)
+    words.extend(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)
+    if arguments.device != "auto":
+        words.append(f"--device {arguments.device}")
     return " ".join([*words, f"--seed {seed}"])
 
 
@@ -347,6 +358,12 @@ def _warn(problems: Sequence[str]) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a number from 0 up, got '{text}'")
+    return int(text)
 
 
 def _seeds(text: str) -> list[int]:
