@@ -81,15 +81,16 @@ class Sat(Method):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross entropy + batch area loss + normalisation loss, all of weight 1."""
         logits, score = self(batch.image)
-        score = score.float()
-        cls = F.cross_entropy(logits.float(), batch.label)
+        cls = F.cross_entropy(logits, batch.label)
         area = (score.mean() - self.options.area_target).abs()
         norm = self.normalization_loss(score).mean()
         return {"loss": cls + area + norm, "cls": cls, "area": area, "norm": norm}
 
     def normalization_loss(self, score: Tensor) -> Tensor:
         """Mean of G(1-G) over each smoothed map G of (B, h, w): (B,); zero when binary."""
-        smooth = F.conv2d(score.unsqueeze(1), self.smoothing.to(score.dtype), padding=1)
+        kernel = self.smoothing.to(score.dtype)
+        with plain.full_precision(score):
+            smooth = F.conv2d(score.unsqueeze(1), kernel, padding=1)
         return (smooth * (1 - smooth)).mean((1, 2, 3))
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
@@ -114,7 +115,8 @@ def _masked_attention(masks: list[Tensor]) -> plain.Attend:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mask = torch.sigmoid(plain.mean_logit_row(query, key, row=-1))
         masks.append(mask)
-        return plain.softmax_attention(query, key, value * mask[:, None, :, None])
+        scale = mask[:, None, :, None].to(value.dtype)
+        return plain.softmax_attention(query, key, value * scale)
 
     return attend
 

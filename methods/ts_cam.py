@@ -49,7 +49,7 @@ class TsCam(Method):
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross entropy."""
-        return {"loss": F.cross_entropy(self(batch.image).float(), batch.label)}
+        return {"loss": F.cross_entropy(self(batch.image), batch.label)}
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
         """Class map (bias included) times the plain sum of the blocks' attention."""

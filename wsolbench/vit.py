@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import cast
 
 import torch
@@ -33,6 +34,8 @@ def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
         )
     if not isinstance(vit.patch_drop, nn.Identity):
         raise InputError(f"{method} needs every patch in its place; leave patch_drop_rate at 0")
+    if any(block.attn.attn_drop.p for block in layers):
+        raise InputError(f"{method} reads whole attention rows; leave attn_drop_rate at 0")
     return vit
 
 
@@ -84,6 +87,16 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value)
 
 
+def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
+    """Autocast off: bf16 would leave 8 bits to a map whose levels decide the box."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float32 where it is of half precision, else as it is."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
     """Scaled attention logits of one query, averaged over heads: (B, N).
 
@@ -91,13 +104,15 @@ def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
     no (N, N) matrix is needed.
     """
     heads, width = query.shape[1], query.shape[-1]
-    logits: Tensor = torch.einsum("bhd,bhnd->bn", query[:, :, row], key)
+    with full_precision(query):
+        logits: Tensor = torch.einsum("bhd,bhnd->bn", widened(query[:, :, row]), widened(key))
     return logits.mul(width**-0.5 / heads)
 
 
 def attention_row(query: Tensor, key: Tensor, row: int) -> Tensor:
     """Softmax attention of one query, averaged over heads: (B, N)."""
-    logits: Tensor = torch.einsum("bhd,bhnd->bhn", query[:, :, row], key)
+    with full_precision(query):
+        logits: Tensor = torch.einsum("bhd,bhnd->bhn", widened(query[:, :, row]), widened(key))
     return logits.mul(query.shape[-1] ** -0.5).softmax(-1).mean(1)
 
 
@@ -119,16 +134,18 @@ class PooledConv(nn.Conv2d):
 
     def logits(self, grid: Tensor) -> Tensor:
         """Mean of the class maps of (B, D, h, w) over the grid: (B, C)."""
-        sums = _window_sums(_window_sums(grid, 3), 2)  # (B, D, dx, dy)
-        pooled = torch.einsum("bdxy,cdyx->bc", sums, self.weight)
+        with full_precision(grid):
+            sums = _window_sums(_window_sums(widened(grid), 3), 2)  # (B, D, dx, dy)
+            pooled: Tensor = torch.einsum("bdxy,cdyx->bc", sums, self.weight)
         return pooled / (grid.shape[2] * grid.shape[3]) + self.bias
 
     def class_map(self, grid: Tensor, label: Tensor) -> Tensor:
         """Map (B, h, w) of each image's own class ``label`` (B,), bias included."""
         batch = grid.shape[0]
-        flat = grid.reshape(1, -1, *grid.shape[2:])
+        flat = widened(grid).reshape(1, -1, *grid.shape[2:])
         weight, bias = self.weight[label], self.bias[label]
-        return F.conv2d(flat, weight, bias, padding=1, groups=batch)[0]
+        with full_precision(grid):
+            return F.conv2d(flat, weight, bias, padding=1, groups=batch)[0]
 
 
 def _window_sums(grid: Tensor, dim: int) -> Tensor:
