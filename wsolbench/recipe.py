@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
 
@@ -90,7 +90,7 @@ class Recipe(_Data):
     flip: float = Field(0.5, ge=0, le=1)
     optim: Optim
     schedule: Schedule = Schedule()
-    precision: Literal["32", "bf16"] = "32"
+    precision: Annotated[Literal["32", "bf16"], BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
 

@@ -50,13 +50,19 @@ def save_checkpoint(file: Path, model: Any, optimizer: Any, progress: Progress) 
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else " ".join(str(error).split())[:200]
+    except (OSError, RuntimeError) as error:
+        what = "the disk is full" if _is_full(error) else " ".join(str(error).split())[:200]
         raise WsolbenchError(
             f"cannot write the checkpoint {file}: {what}; make room and run the same command "
             "again: it goes on after the last whole epoch"
         ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    # torch may follow a failed write by a RuntimeError about positions in the file
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:
@@ -70,9 +76,13 @@ def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progres
         state = torch.load(file, map_location="cpu", weights_only=True)
         return state["model"], state["optimizer"], Progress(**state["progress"])
     except Exception as error:  # damage makes the unpickler raise nearly anything
-        raise InputError(
-            f"{file} is no usable checkpoint ({type(error).__name__}); delete it to train again"
-        ) from error
+        raise unusable(file, error) from error
+
+
+def unusable(file: Path, error: Exception) -> InputError:
+    """Say that a file is no checkpoint of this training."""
+    kind = type(error).__name__
+    return InputError(f"{file} is no usable checkpoint ({kind}); delete it to train again")
 
 
 def _check_sums(file: Path) -> None:

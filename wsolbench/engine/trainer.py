@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from wsolbench.data.loader import TrainLoader
-from wsolbench.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from wsolbench.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, unusable
 from wsolbench.engine.schedule import make_optimizer, rate_factor
 from wsolbench.errors import WsolbenchError
 from wsolbench.method import Method
@@ -59,6 +59,7 @@ class Trainer:
 
         Raises:
             WsolbenchError: when the loss is not finite or the checkpoint cannot be written.
+            InputError: when an image or the checkpoint is damaged.
         """
         self._resume()
         while self.progress.epoch < self.recipe.epochs:
@@ -75,8 +76,11 @@ class Trainer:
         if not self.checkpoint.is_file():
             return
         model, optimizer, self.progress = load_checkpoint(self.checkpoint)
-        self.method.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        try:
+            self.method.load_state_dict(model)
+            self.optimizer.load_state_dict(optimizer)
+        except (RuntimeError, ValueError, KeyError) as error:  # of another version of the method
+            raise unusable(self.checkpoint, error) from error
 
     def _epoch(self, epoch: int) -> None:
         seed_all(self.recipe.seed, f"epoch {epoch}")
