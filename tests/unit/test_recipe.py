@@ -1,0 +1,223 @@
+"""Recipes: every one resolves, the default regime is one for all, keys stay what they are."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsolbench.errors import InputError
+from wsolbench.recipe import (
+    RECIPE_NAMES,
+    Optim,
+    Recipe,
+    RecipeName,
+    parse_assignments,
+    read_sections,
+    resolve,
+)
+from wsolbench.registry import METHODS, resource_text
+
+METHOD_NAMES = ("cam", "sat", "ts-cam")
+DATASET_NAMES = ("cub", "ilsvrc")
+#: what a method may choose in the default regime
+OWN = {"method", "backbone", "backbone_args", "optim", "options"}
+
+
+def recipe_of(
+    method: str, name: RecipeName, dataset: str = "cub", overrides: dict[str, Any] | None = None
+) -> Recipe:
+    text = resource_text(METHODS.get(method))
+    assert text is not None
+    return resolve(read_sections(text, method), method, dataset, name, overrides or {})
+
+
+def small(**fields: Any) -> Recipe:
+    base: dict[str, Any] = {
+        "method": "m",
+        "dataset": "d",
+        "name": "default",
+        "backbone": "b",
+        "holdout": 5,
+        "epochs": 2,
+        "batch_size": 4,
+        "optim": {"name": "adamw", "lr": 1e-4},
+        "protocol": ["p"],
+    }
+    return Recipe.model_validate({**base, **fields})
+
+
+# -------------------------------------------------------------------- the recipes of the methods
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "dataset"),
+    list(itertools.product(METHOD_NAMES, RECIPE_NAMES, DATASET_NAMES)),
+)
+def test_every_recipe_resolves(method: str, name: RecipeName, dataset: str) -> None:
+    recipe = recipe_of(method, name, dataset)
+    assert (recipe.method, recipe.name, recipe.dataset) == (method, name, dataset)
+    METHODS.get(method).Options.model_validate(recipe.options)
+    assert (recipe.holdout > 0) == (name == "default")
+    assert recipe.pretrained
+
+
+def test_the_authors_loop_on_ilsvrc_stops_after_one_of_five_epochs() -> None:
+    assert recipe_of("sat", "released", "ilsvrc").epochs == 1
+    assert recipe_of("sat", "declared", "ilsvrc").epochs == 5
+
+
+def test_released_and_declared_differ_where_the_authors_code_does() -> None:
+    released, declared = (recipe_of("sat", name) for name in ("released", "declared"))
+    assert (released.schedule.name, declared.schedule.name) == ("constant", "cosine")
+    assert released.options["decay_tokens"]
+    assert not declared.options["decay_tokens"]
+    schedules = [recipe_of("ts-cam", n, "ilsvrc").schedule for n in ("released", "declared")]
+    assert (schedules[0].name, schedules[0].every) == ("step", (10, 12))
+    assert (schedules[1].name, schedules[1].at) == ("milestones", (10, 12))
+
+
+@pytest.mark.parametrize("dataset", DATASET_NAMES)
+def test_the_default_regime_is_the_same_for_every_method(dataset: str) -> None:
+    regimes = [recipe_of(m, "default", dataset).model_dump(exclude=OWN) for m in METHOD_NAMES]
+    assert regimes[0] == regimes[1] == regimes[2]
+    assert regimes[0]["holdout"] == 5
+    assert regimes[0]["protocol"] == ("standard",)
+
+
+def test_layers_cover_each_other_field_by_field() -> None:
+    sections = {
+        "released": {
+            "backbone": "b",
+            "epochs": 3,
+            "batch_size": 8,
+            "optim": {"name": "sgd", "lr": 0.1, "momentum": 0.5},
+            "protocol": ["p"],
+            "options": {"x": 1, "y": 2},
+            "datasets": {"d": {"optim": {"lr": 0.2}, "options": {"y": 3}}},
+        }
+    }
+    elsewhere = resolve(sections, "m", "other", "released", {})
+    there = resolve(sections, "m", "d", "released", {"options": {"z": 4}, "epochs": 7})
+    assert elsewhere.optim == Optim(name="sgd", lr=0.1, momentum=0.5)
+    assert elsewhere.options == {"x": 1, "y": 2}
+    assert there.optim == Optim(name="sgd", lr=0.2, momentum=0.5)
+    assert there.options == {"x": 1, "y": 3, "z": 4}
+    assert (there.epochs, there.holdout) == (7, 0)
+
+
+# ------------------------------------------------------------------------------------------ keys
+
+
+def test_the_key_names_the_training_only() -> None:
+    key = small().key()
+    assert small(seed=9, precision="bf16", protocol=["q", "r"]).key() == key
+    for change in ({"epochs": 3}, {"optim": {"name": "adamw", "lr": 2e-4}}, {"options": {"a": 1}}):
+        assert small(**change).key() != key
+
+
+def test_a_key_stays_when_it_was_written_out_or_a_field_is_added() -> None:
+    # The value stands in the names of records: a change would orphan all of them.
+    assert small().key() == "ad8a2c28f5"
+    written_out = small(flip=0.5, image_size=224, schedule={"name": "constant"})
+    assert written_out.key() == small().key()
+
+    class Later(Recipe):
+        label_smoothing: float = 0.0
+
+    assert Later.model_validate(small().model_dump()).key() == small().key()
+
+
+def test_run_names_tell_seed_and_precision() -> None:
+    key = small().key()
+    assert small(seed=3).run_name() == f"m-d-default-{key}-seed3"
+    assert small(precision="bf16").run_name() == f"m-d-default-{key}-seed0-bf16"
+
+
+# ----------------------------------------------------------------------------------- assignments
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1.5E3", 1500.0),
+        ("3", 3),
+        ("-0.5", -0.5),
+        ("true", True),
+        ("null", None),
+        ("sgd", "sgd"),
+        ("[1, 2]", [1, 2]),
+        ("{a: 1}", {"a": 1}),
+        ("a=b", "a=b"),
+        ("''", ""),
+    ],
+)
+def test_assigned_values_are_yaml_with_plain_exponents(text: str, value: Any) -> None:
+    assigned = parse_assignments([f"x.y={text}"])["x"]["y"]
+    assert assigned == value
+    assert type(assigned) is type(value)
+
+
+@settings(deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_number_survives_the_command_line(value: float) -> None:
+    assigned = parse_assignments([f"optim.lr={value!r}"])["optim"]["lr"]
+    assert isinstance(assigned, float)
+    assert assigned == value
+
+
+def test_precision_is_text_that_looks_like_a_number() -> None:
+    assert recipe_of("sat", "default", overrides=parse_assignments(["precision=32"])) == recipe_of(
+        "sat", "default"
+    )
+
+
+def test_assignments_join_and_the_last_one_wins() -> None:
+    given = ["optim.lr=1", "optim.eps=2", "optim.lr=3", "epochs=4"]
+    assert parse_assignments(given) == {"optim": {"lr": 3, "eps": 2}, "epochs": 4}
+
+
+# ---------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("epohs=3", "unknown recipe field 'epohs'; did you mean 'epochs'?"),
+        ("optim.lrr=1", "unknown recipe field 'optim.lrr'; did you mean 'lr'?"),
+        ("schedule.evry=[1]", "unknown recipe field 'schedule.evry'; did you mean 'every'?"),
+        ("epochs=many", "recipe field 'epochs': "),
+        ("epochs=0", "recipe field 'epochs': .*greater than or equal to 1"),
+        ("epochs=", "recipe field 'epochs': "),
+        ("optim=adamw", "recipe field 'optim': "),
+        ("optim.name=adam", "recipe field 'optim.name': .*'adamw' or 'sgd'"),
+        ("optim.lr=.nan", "recipe field 'optim.lr': "),
+        ("schedule.every=[0]", "recipe field 'schedule.every.0': .*greater than or equal to 1"),
+        ("precision=16", "recipe field 'precision': "),
+        ("method=cam", "recipe field 'method' is set by --method, not by --set"),
+        ("name=declared", "recipe field 'name' is set by --recipe, not by --set"),
+        ("epochs", "--set takes a.b=value, got 'epochs'"),
+        ("=3", "--set takes a.b=value, got '=3'"),
+        ("options.a=[1", "--set options.a: '\\[1' is no value: "),
+    ],
+)
+def test_a_wrong_assignment_is_one_line(assignment: str, line: str) -> None:
+    with pytest.raises(InputError, match=f"^{line}") as raised:
+        recipe_of("sat", "default", overrides=parse_assignments([assignment]))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_method_without_that_recipe_says_which_it_has() -> None:
+    with pytest.raises(InputError, match="'m' has no recipe 'declared'; it has: default, released"):
+        resolve({"released": {}, "default": {}}, "m", "d", "declared", {})
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "default: 3", ""])
+def test_a_recipe_file_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(InputError, match=r"^recipes of 'm': ") as raised:
+        read_sections(text, "recipes of 'm'")
+    assert "\n" not in str(raised.value)
