@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -80,11 +81,14 @@ class Dataset(ABC):
         """Samples of ``split`` in a stable order; those of ``train`` carry no boxes or masks."""
         if split == "test":
             return list(self.official("test"))
-        train = self.official("train")
-        held_out = holdout_ids(train, self.holdout)
+        train, held_out = self.official("train"), self._held_out
         if split == "val":
             return [s for s in train if s.image_id in held_out]
         return [without_truth(s) for s in train if s.image_id not in held_out]
+
+    @cached_property
+    def _held_out(self) -> frozenset[str]:
+        return holdout_ids(self.official("train"), self.holdout)
 
     def fingerprint(self) -> str:
         """First 12 hex digits of a SHA-256 over ids, labels and boxes of both official splits."""

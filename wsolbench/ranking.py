@@ -22,7 +22,17 @@ RANKED_BY: tuple[Figure, ...] = ("gt_known_loc", "max_box_acc_v2", "max_box_acc"
 #: decimals that tables print; means that print alike share a rank
 DECIMALS = 2
 #: recipe fields that must agree within a group of the default regime
-_CONDITIONS = ("epochs", "batch_size", "drop_last", "holdout", "image_size", "resize", "flip")
+_CONDITIONS = {
+    "epochs",
+    "batch_size",
+    "drop_last",
+    "holdout",
+    "image_size",
+    "resize",
+    "flip",
+    "pretrained",
+    "schedule",
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ def groups(results: Iterable[Result]) -> list[Group]:
 def _group_key(result: Result) -> tuple[Any, ...]:
     recipe, data, protocol = result.recipe, result.dataset, result.protocol
     alike = recipe.name == "default"
-    conditions = tuple(getattr(recipe, field) for field in _CONDITIONS) if alike else ()
+    conditions = recipe.model_dump_json(include=_CONDITIONS) if alike else ""
     regime = RECIPE_NAMES.index(recipe.name)
     return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
 

@@ -435,11 +435,12 @@ def test_the_device_changes_nothing(samples: list[Sample]) -> None:
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def _machine(root: Path, available_kb: int, limit: str | None = None) -> Path:
-    (root / "proc").mkdir()
+def _machine(root: Path, available_kb: int, limit: str | None = None, group: str = "") -> Path:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(f"0::/{group}\n")
     (root / "proc/meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable:   {available_kb} kB\n")
     if limit is not None:
-        cgroup = root / "sys/fs/cgroup"
+        cgroup = root / "sys/fs/cgroup" / group
         cgroup.mkdir(parents=True)
         (cgroup / "memory.max").write_text(f"{limit}\n")
         (cgroup / "memory.current").write_text("700000\n")
@@ -459,6 +460,13 @@ def _machine(root: Path, available_kb: int, limit: str | None = None) -> Path:
 )
 def test_available_memory(tmp_path: Path, limit: str | None, expected: int) -> None:
     assert memory.available_memory(_machine(tmp_path, 1000, limit)) == expected
+
+
+def test_the_limit_of_a_job_binds_though_its_step_has_none(tmp_path: Path) -> None:
+    root = _machine(tmp_path, 1000, "1000000", "job_7")
+    (root / "sys/fs/cgroup/job_7/step_0").mkdir()
+    (root / "proc/self/cgroup").write_text("0::/job_7/step_0\n")
+    assert memory.available_memory(root) == 500_000
 
 
 def test_available_memory_without_proc(tmp_path: Path) -> None:
