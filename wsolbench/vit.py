@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -89,7 +89,10 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
     """Autocast off: bf16 would leave 8 bits to a map whose levels decide the box."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    kind = tensor.device.type
+    if not torch.amp.is_autocast_available(kind):  # the meta device, where operations are counted
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def widened(tensor: Tensor) -> Tensor:
