@@ -177,22 +177,23 @@ def _add_show(sub: Any) -> _Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
-    from wsolbench.run import Places, Run
+    from wsolbench.run import Places, Run, SharedData
 
-    places = Places(
-        data_root=_data_root(arguments),
-        results=arguments.results,
-        weights_dir=arguments.weights_dir,
-        maps=arguments.save_maps,
-    )
-    device = _device(arguments.device)
+    code_state()
+    make_deterministic()
+    device = choose_device(arguments.device)
+    data = SharedData(_data_root(arguments))
+    places = Places(arguments.results, arguments.weights_dir, arguments.save_maps)
     recipes = [_recipe(arguments, m, s) for m in arguments.method for s in arguments.seed or [None]]
-    runs = [(r, _command_line(arguments, r.method, r.seed)) for r in recipes]
-    for recipe, command in runs:  # refuse what can be refused before the first hour of training
-        Run(recipe, places, device, command)
-    for recipe, command in runs:
-        for result in Run(recipe, places, device, command).execute():
+    lines = [_command_line(arguments, r.method, r.seed, device.type) for r in recipes]
+    # refuse what can be refused before the first hour of training
+    for recipe in {recipe.key(): recipe for recipe in recipes}.values():
+        Run(recipe, data, places, device, command="")
+    for recipe, command in zip(recipes, lines, strict=True):
+        for result in Run(recipe, data, places, device, command).execute():
             figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
             print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
         _warn(write_leaderboard(arguments.results, _titles()))
@@ -201,9 +202,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from wsolbench.files import write_text
     from wsolbench.protocol import load_protocol
     from wsolbench.registry import DATASETS
-    from wsolbench.results import write_text
     from wsolbench.scoring import saved_predictions, score
 
     protocol = load_protocol(arguments.protocol)
@@ -294,8 +295,9 @@ def _recipe(arguments: argparse.Namespace, method: str, seed: int | None) -> Any
     recipe = resolve(sections, method, arguments.dataset, name, overrides)
     for protocol in recipe.protocol:
         load_protocol(protocol)
-    method_options(recipe)
-    return recipe
+    # the options as the method reads them: whether a default was spelt out makes no other recipe
+    options = method_options(recipe).model_dump(mode="json")
+    return recipe.model_copy(update={"options": options})
 
 
 def _overrides(arguments: argparse.Namespace, seed: int | None) -> dict[str, Any]:
@@ -310,33 +312,20 @@ def _overrides(arguments: argparse.Namespace, seed: int | None) -> dict[str, Any
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _command_line(arguments: argparse.Namespace, method: str, seed: int) -> str:
+def _command_line(arguments: argparse.Namespace, method: str, seed: int, device: str) -> str:
     """The command that makes one record again; where data and weights lie is the user's affair."""
     words = ["python run_benchmark.py", f"--method {method}", f"--dataset {arguments.dataset}"]
     words.append(f"--recipe {arguments.recipe}")
     for option, value in _overrides(arguments, None).items():
         text = ",".join(value) if option == "protocol" else value
-        words.append(f"--{option.replace('_', '-')} {text}")
+        words.append(f"--{option.replace('_', '-')} {shlex.quote(str(text))}")
     words.extend(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)
-    if arguments.device != "auto":
-        words.append(f"--device {arguments.device}")
-    return " ".join([*words, f"--seed {seed}"])
+    return " ".join([*words, f"--device {device}", f"--seed {seed}"])
 
 
 def _data_root(arguments: argparse.Namespace) -> Path:
     given: Path | None = arguments.data_root
     return given if given is not None else Path(os.environ.get(DATA_VARIABLE) or "data")
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"unknown device '{name}'{did_you_mean(name, ('auto', 'cpu', 'cuda'))}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is available; use --device cpu")
-    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu")
 
 
 def _default_holdout() -> int:

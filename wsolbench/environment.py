@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def collect(device: torch.device) -> Environment:
 
     Call it when a run starts: the checkout may move on while it trains.
     """
-    commit, dirty = git_state(_CHECKOUT)
+    commit, dirty = code_state()
     return Environment(
         commit=commit,
         dirty=dirty,
@@ -39,6 +40,12 @@ def collect(device: torch.device) -> Environment:
         device=device_name(device),
         threads=torch.get_num_threads(),
     )
+
+
+@cache
+def code_state() -> tuple[str | None, bool | None]:
+    """Return :func:`git_state` of the code that runs: asked once, the checkout may move on."""
+    return git_state(_CHECKOUT)
 
 
 def git_state(checkout: Path) -> tuple[str | None, bool | None]:

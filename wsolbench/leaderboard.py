@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from wsolbench.results import Result, load_results, write_text
+from wsolbench.files import write_text
+from wsolbench.results import Result, load_results
 from wsolbench.tables import FIGURE_TITLES, UNDEFINED, Titles, markdown, markdown_table
 
 FILE_NAME = "leaderboard.md"

@@ -20,9 +20,11 @@ def live_predictions(
     whether its own map's box hits.
     """
     method.eval()
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for ids, image, label in loader:
-            yield ids, _on_cpu(method.localize(image, label))
+    for ids, image, label in loader:
+        # not around the yield: who consumes the stream must not run in this mode
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            prediction = _on_cpu(method.localize(image, label))
+        yield ids, prediction
 
 
 def _on_cpu(prediction: Prediction) -> Prediction:

@@ -6,10 +6,8 @@ is written there appears whole or not at all.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,7 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError
+from wsolbench.files import write_text
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.recipe import Recipe, validation_line
 
@@ -150,6 +149,9 @@ class Result(_Data):
             ``thresholds`` (T,), curves (T,) in percent at these, and ``pxap_precision`` and
             ``pxap_recall`` (any length) in [0, 1]; None where undefined.
         dead_maps: constant or non-finite maps among those scored.
+        environment: where and with which code the training ended.
+        scoring_commit: commit of the code that scored, which may be a later one.
+        history: mean losses of each epoch.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
         supervision: what the method may see beside the images.
@@ -172,6 +174,8 @@ class Result(_Data):
     dataset: DatasetStamp
     cost: Cost
     environment: Environment
+    scoring_commit: str | None = None
+    history: tuple[dict[str, CurvePoint], ...] = ()
     weights: Weights | None
     pretraining: str | None = None
     supervision: str
@@ -215,18 +219,6 @@ class Loaded(NamedTuple):
 
     results: list[Result]
     problems: list[str]
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make a results folder and see that it can be written to, before hours of training.
-
-    Raises:
-        InputError: when it is a regular file or not writable; the line says what to do.
-        WsolbenchError: when the disk is full.
-    """
-    probe = folder / MEASURED / f".probe.{os.getpid()}"
-    write_text(probe, "")
-    probe.unlink()
 
 
 def save_result(result: Result, folder: Path) -> Path:
@@ -275,43 +267,6 @@ def load_results(folder: Path) -> Loaded:
             problems.append(str(error))
     results, repeated = _one_each(found)
     return Loaded(sorted(results, key=Result.file_name), problems + repeated)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all, making its folder.
-
-    Raises:
-        InputError: when the folder cannot be written to; the line says what to do.
-        WsolbenchError: when the disk is full.
-    """
-    # Beside the target, because a file can be moved in one step only within a file system.
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(temporary, text)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _explained(error, file) from error
-
-
-def _write_through(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _explained(error: OSError, file: Path) -> WsolbenchError:
-    blocking = next((p for p in file.parents if p.exists() and not p.is_dir()), None)
-    if blocking is not None:
-        return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
-    cause = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return WsolbenchError(f"cannot write '{file}': {cause}; make room and run again")
-    return InputError(f"cannot write '{file}': {cause}; name another folder")
 
 
 def _one_each(found: list[tuple[Path, Result]]) -> tuple[list[Result], list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +13,14 @@ import torch
 from pydantic import ValidationError
 
 from wsolbench import backbones, environment
-from wsolbench.cost import count_macs, count_parameters, peak_memory
+from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
 from wsolbench.dataset import Dataset, Sample, Split
+from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
-from wsolbench.errors import InputError
+from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.files import check_writable
 from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer, Scores
 from wsolbench.predictions import live_predictions
@@ -27,15 +28,13 @@ from wsolbench.protocol import Protocol, load_protocol
 from wsolbench.recipe import Recipe, validation_line
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
+    MEASURED,
     Cost,
     DatasetStamp,
-    Environment,
     ProtocolStamp,
     Result,
     Weights,
-    prepare_folder,
     save_result,
-    write_text,
 )
 from wsolbench.scoring import save_predictions, score
 
@@ -50,16 +49,48 @@ class Places:
     """Where a run reads and writes.
 
     Attributes:
-        data_root: folder that contains the datasets' own folders.
         results: folder of records, checkpoints and the leaderboard.
         weights_dir: folder of backbone weights, or None for timm's download.
         maps: folder to save score maps in, or None.
     """
 
-    data_root: Path
     results: Path
     weights_dir: Path | None = None
     maps: Path | None = None
+
+
+class SharedData:
+    """Datasets and decoded training images that the runs of one command share.
+
+    Args:
+        root: folder that contains the datasets' own folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._datasets: dict[tuple[str, int], Dataset] = {}
+        self._images: tuple[tuple[str, int, int], DecodedImages] | None = None
+
+    def dataset(self, recipe: Recipe) -> Dataset:
+        """Open the recipe's dataset.
+
+        Raises:
+            InputError: for an unknown name, or files that are missing or malformed.
+        """
+        key = (recipe.dataset, recipe.holdout)
+        if key not in self._datasets:
+            self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
+        return self._datasets[key]
+
+    def images(self, recipe: Recipe) -> DecodedImages:
+        """The recipe's training images; one set at a time, they may fill the memory."""
+        key = (recipe.dataset, recipe.holdout, recipe.resize)
+        if self._images is None or self._images[0] != key:
+            self._images = None
+            samples = self.dataset(recipe).samples("train")
+            self._images = key, DecodedImages(samples, recipe.resize)
+            log.info("training data: %s", self._images[1].why)
+        return self._images[1]
 
 
 class Run:
@@ -69,7 +100,8 @@ class Run:
 
     Args:
         recipe: what to do.
-        places: where to read and write.
+        data: where images come from.
+        places: where to read and write everything else.
         device: where to compute.
         command: the command that makes the records again.
 
@@ -79,20 +111,23 @@ class Run:
             small, or a folder that cannot be written to.
     """
 
-    def __init__(self, recipe: Recipe, places: Places, device: torch.device, command: str) -> None:
+    def __init__(
+        self, recipe: Recipe, data: SharedData, places: Places, device: torch.device, command: str
+    ) -> None:
         self.recipe, self.places, self.device, self.command = recipe, places, device, command
+        check_precision(device, recipe.precision)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
-        self.dataset: Dataset = DATASETS.get(recipe.dataset)(places.data_root, recipe.holdout)
+        self.dataset = data.dataset(recipe)
         self.fingerprint = self.dataset.fingerprint()
-        method, self.statistics = build_method(recipe, self.dataset.num_classes, places.weights_dir)
-        self.method = method.to(device)
-        self.loader = self._train_loader()
-        self.environment: Environment = environment.collect(device)
+        classes = self.dataset.num_classes
+        self.method, self.statistics = build_method(recipe, classes, places.weights_dir)
+        self.macs = count_macs(self.method, recipe.image_size)
+        self.loader = self._train_loader(data.images(recipe))
         # Last, so that a run that is refused leaves no trace.
-        prepare_folder(places.results)
+        check_writable(places.results / MEASURED)
         if places.maps is not None:
-            _check_writable(places.maps)
+            check_writable(places.maps)
 
     @property
     def folder(self) -> Path:
@@ -101,22 +136,40 @@ class Run:
         return self.places.results / "runs" / name
 
     def execute(self) -> list[Result]:
-        """Train unless that is done, score under each protocol, write and return the records."""
+        """Train unless that is done, score under each protocol, write and return the records.
+
+        Raises:
+            WsolbenchError: when the training diverges, memory runs out or nothing can be written.
+        """
+        try:
+            return self._execute()
+        except torch.OutOfMemoryError as error:
+            raise WsolbenchError(
+                "the GPU's memory is too small for this run; use a smaller --batch-size"
+            ) from error
+
+    def _execute(self) -> list[Result]:
+        self.method.to(self.device)
         progress = self.train()
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
             scores = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(protocol, scores, self._cost(progress, seconds))
+            result = self._record(protocol, scores, progress, self._cost(progress, seconds))
             log.info("wrote %s", save_result(result, self.places.results))
             results.append(result)
         return results
 
     def train(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one."""
+        weights = weights_stamp(self.recipe, self.places.weights_dir)
+        origin = {
+            "environment": environment.collect(self.device).model_dump(mode="json"),
+            "weights": weights.model_dump(mode="json") if weights else None,
+        }
         checkpoint = self.folder / "checkpoint.pt"
-        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device)
+        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
         return trainer.run()
 
@@ -127,12 +180,11 @@ class Run:
             threshold = self._scorer(protocol, "val").select_threshold()
         return self._scorer(protocol, "test").compute(threshold)
 
-    def _train_loader(self) -> TrainLoader:
-        samples = self.dataset.samples("train")
+    def _train_loader(self, images: DecodedImages) -> TrainLoader:
         recipe = self.recipe
         return TrainLoader(
-            samples,
-            DecodedImages(samples, recipe.resize),
+            self.dataset.samples("train"),
+            images,
             recipe.batch_size,
             recipe.image_size,
             recipe.flip,
@@ -172,14 +224,14 @@ class Run:
         return Cost(
             parameters=parameters,
             trainable_parameters=trainable,
-            macs=count_macs(self.method, self.recipe.image_size),
+            macs=self.macs,
             train_seconds=progress.seconds,
             score_seconds=score_seconds,
             train_images_per_second=rate,
-            peak_memory_bytes=peak_memory(self.device),
+            peak_memory_bytes=progress.peak_memory,
         )
 
-    def _record(self, protocol: Protocol, scores: Scores, cost: Cost) -> Result:
+    def _record(self, protocol: Protocol, scores: Scores, progress: Progress, cost: Cost) -> Result:
         curves = {name: tuple(values) for name, values in scores.curves.items()}
         return Result(
             recipe=self.recipe,
@@ -195,8 +247,10 @@ class Run:
             dead_maps=scores.dead_maps,
             dataset=self._dataset_stamp(),
             cost=cost,
-            environment=self.environment,
-            weights=weights_stamp(self.recipe, self.places.weights_dir),
+            environment=progress.origin["environment"],
+            scoring_commit=environment.code_state()[0],
+            history=tuple(progress.history),
+            weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe),
             supervision=self.method.info.supervision,
             command=self.command,
@@ -213,12 +267,6 @@ class Run:
             test=len(self.dataset.samples("test")),
             fingerprint=self.fingerprint,
         )
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".probe.{os.getpid()}"
-    write_text(probe, "")
-    probe.unlink()
 
 
 def build_method(

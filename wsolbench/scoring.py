@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wsolbench.dataset import Sample
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError
+from wsolbench.files import write_atomically
 from wsolbench.metrics.scorer import Scorer, to_array
 from wsolbench.protocol import Protocol
 from wsolbench.truth import read_truth
@@ -96,14 +96,14 @@ def save_predictions(stream: Stream, folder: Path) -> Iterator[tuple[tuple[str, 
         if prediction.maps is None:
             raise InputError("this method gives no maps, there is nothing to save")
         for image_id, score_map in zip(ids, to_array(prediction.maps), strict=True):
-            _write(_map_file(folder, image_id), _saver(score_map))
+            write_atomically(_map_file(folder, image_id), _saver(score_map))
         if prediction.logits is not None:
             names.extend(ids)
             logits.extend(to_array(prediction.logits))
         yield ids, prediction
     if names:
-        rows = np.stack(logits)
-        _write(folder / LOGITS, lambda file: np.savez(file, image_id=np.array(names), logits=rows))
+        images, rows = np.array(names), np.stack(logits)
+        write_atomically(folder / LOGITS, lambda f: np.savez(f, image_id=images, logits=rows))
 
 
 def saved_predictions(
@@ -186,18 +186,3 @@ def _floating(array: NDArray[Any], file: Path) -> NDArray[Any]:
 
 def _saver(array: NDArray[Any]) -> Callable[[IO[bytes]], None]:
     return lambda file: np.save(file, array)
-
-
-def _write(file: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside the file and rename, so that it is never there in part."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as stream:
-                write(stream)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise WsolbenchError(f"cannot write '{file}': {error.strerror or error}") from error

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from wsolbench.files import write_text
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import RecipeName
-from wsolbench.results import THRESHOLDS, Result, has_own_axis, write_text
+from wsolbench.results import THRESHOLDS, Result, has_own_axis
 
 FIGURE_TITLES: dict[Figure, str] = {
     "gt_known_loc": "GT-known Loc",

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from readme import README, ROOT, expected
+
 from wsolbench.leaderboard import FILE_NAME, leaderboard, read_reported
 from wsolbench.registry import METHODS
 from wsolbench.results import load_results

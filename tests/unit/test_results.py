@@ -19,14 +19,13 @@ from records import make_result
 
 from wsolbench import environment
 from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.files import check_writable, write_text
 from wsolbench.protocol import FIGURES
 from wsolbench.results import (
     Result,
     load_results,
-    prepare_folder,
     read_result,
     save_result,
-    write_text,
 )
 
 PERCENT = st.floats(0, 100)
@@ -283,7 +282,7 @@ def test_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     blocking = tmp_path / "results"
     blocking.write_text("mine")
-    for use in (prepare_folder, lambda folder: save_result(make_result(), folder)):
+    for use in (check_writable, lambda folder: save_result(make_result(), folder)):
         with pytest.raises(InputError, match="is a file, not a folder") as caught:
             use(blocking)
         assert f"'{blocking}'" in str(caught.value)
@@ -293,7 +292,7 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_can_be_written_to_is_prepared(tmp_path: Path) -> None:
-    prepare_folder(tmp_path / "new" / "results")
+    check_writable(tmp_path / "new" / "results")
     assert load_results(tmp_path / "new" / "results") == ([], [])
     assert files_below(tmp_path) == set()
 

@@ -22,6 +22,7 @@ from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS
 from wsolbench.types import Batch, Prediction
 
+ORIGIN = {"weights": None, "environment": {"commit": "abc"}}
 CPU = torch.device("cpu")
 SIZE = 12
 FILE = "checkpoint.pt"
@@ -96,7 +97,7 @@ def make(images: tuple[list[Any], DecodedImages], tmp_path: Path) -> Make:
         )
         seed_all(recipe.seed, "initialisation")
         method = Toy(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3, Options())
-        return Trainer(recipe, method, loader, tmp_path / folder / FILE, CPU)
+        return Trainer(recipe, method, loader, tmp_path / folder / FILE, CPU, ORIGIN)
 
     return make
 
@@ -175,8 +176,9 @@ def test_the_seed_decides_the_weights(make: Make) -> None:
     assert not torch.equal(weights(first)["fc.weight"], weights(other)["fc.weight"])
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 7, 12])
-@pytest.mark.parametrize("optim", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("step", "optim"), [(1, "adamw"), (5, "adamw"), (7, "adamw"), (12, "adamw"), (7, "sgd")]
+)
 def test_an_interruption_changes_no_bit(
     make: Make, monkeypatch: pytest.MonkeyPatch, step: int, optim: str
 ) -> None:
@@ -298,7 +300,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
             make().run()
     before = (tmp_path / "run" / FILE).read_bytes()
     full_disk()
-    with pytest.raises(WsolbenchError, match="the disk is full; make room") as raised:
+    with pytest.raises(WsolbenchError, match="No space left on device; make room") as raised:
         make().run()
     assert raised.value.exit_code == 1
     assert "\n" not in str(raised.value)
@@ -308,7 +310,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
 
 def test_a_folder_that_cannot_be_made_is_one_line(make: Make, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(WsolbenchError, match="cannot write the checkpoint") as raised:
+    with pytest.raises(InputError, match="is a file, not a folder") as raised:
         make().run()
     assert "\n" not in str(raised.value)
 
@@ -319,7 +321,7 @@ def finished(images: tuple[list[Any], DecodedImages]) -> bytes:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 9)).sum().backward()
     optimizer.step()
-    progress = {"epoch": 1, "seconds": 1.0, "images": 2, "history": [{"loss": 0.5}]}
+    progress = {"epoch": 1, "images": 2, "history": [{"loss": 0.5}], "origin": ORIGIN}
     stream = io.BytesIO()
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     torch.save({**state, "progress": progress}, stream)
@@ -363,6 +365,27 @@ def test_what_is_no_checkpoint_is_named(make: Make, tmp_path: Path, content: byt
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / FILE).write_bytes(content)
     with pytest.raises(InputError, match=r"no usable checkpoint .*; delete it to train again"):
+        make().run()
+
+
+def test_a_checkpoint_from_other_weights_is_refused(make: Make) -> None:
+    make().run()
+    other = make()
+    other.origin = {**ORIGIN, "weights": {"name": "other"}}
+    with pytest.raises(InputError, match="was trained from other weights; delete it"):
+        other.run()
+    later = make()
+    later.origin = {**ORIGIN, "environment": {"commit": "later"}}
+    assert later.run().origin == ORIGIN
+
+
+def test_a_checkpoint_without_its_origin_is_named(make: Make, tmp_path: Path) -> None:
+    make().run()
+    file = tmp_path / "run" / FILE
+    state = torch.load(file, weights_only=True)
+    del state["progress"]["origin"]
+    torch.save(state, file)
+    with pytest.raises(InputError, match="no usable checkpoint"):
         make().run()
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError
+from wsolbench.files import write_atomically
 
 
 @dataclass
@@ -22,47 +21,28 @@ class Progress:
         epoch: finished epochs.
         seconds: wall-clock time spent on them, over all interruptions.
         images: images trained on.
+        peak_memory: most bytes taken in training.
         history: one mapping of mean losses an epoch.
+        origin: what made the weights beside the recipe: environment and pretrained weights.
     """
 
-    epoch: int
-    seconds: float
-    images: int
-    history: list[dict[str, float]]
+    epoch: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    peak_memory: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(file: Path, model: Any, optimizer: Any, progress: Progress) -> None:
-    """Write the states of model and optimiser beside ``progress``.
+    """Write the states of model and optimiser beside ``progress``, whole or not at all.
 
     Raises:
         WsolbenchError: when the disk is full or the folder cannot be written to; an earlier
             checkpoint is left as it was.
     """
     state = {"model": model, "optimizer": optimizer, "progress": vars(progress)}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                torch.save(state, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
-        what = "the disk is full" if _is_full(error) else " ".join(str(error).split())[:200]
-        raise WsolbenchError(
-            f"cannot write the checkpoint {file}: {what}; make room and run the same command "
-            "again: it goes on after the last whole epoch"
-        ) from error
-
-
-def _is_full(error: BaseException | None) -> bool:
-    # torch may follow a failed write by a RuntimeError about positions in the file
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    write_atomically(file, lambda stream: torch.save(state, stream))
 
 
 def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:

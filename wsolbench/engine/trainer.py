@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import random
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from wsolbench.cost import PeakMemory
 from wsolbench.data.loader import TrainLoader
 from wsolbench.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, unusable
 from wsolbench.engine.schedule import make_optimizer, rate_factor
-from wsolbench.errors import WsolbenchError
+from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.method import Method
 from wsolbench.recipe import Recipe
 from wsolbench.types import Batch
+
+log = logging.getLogger("wsolbench")
 
 #: iterations between two looks at the loss; a look makes an accelerator wait
 CHECK_EVERY = 20
@@ -37,6 +44,7 @@ class Trainer:
         loader: training batches.
         checkpoint: file of the last checkpoint.
         device: where to train.
+        origin: see :class:`Progress`; a checkpoint from other weights is refused.
     """
 
     def __init__(
@@ -46,13 +54,15 @@ class Trainer:
         loader: TrainLoader,
         checkpoint: Path,
         device: torch.device,
+        origin: dict[str, Any],
     ) -> None:
         self.recipe, self.method, self.loader = recipe, method, loader
-        self.checkpoint, self.device = checkpoint, device
+        self.checkpoint, self.device, self.origin = checkpoint, device, origin
+        self.memory = PeakMemory(device)
         groups = method.param_groups(recipe.optim.lr, recipe.optim.weight_decay)
         self.optimizer: Optimizer = make_optimizer(recipe.optim, groups)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.progress = Progress(epoch=0, seconds=0.0, images=0, history=[])
+        self.progress = Progress()
 
     def run(self) -> Progress:
         """Train to the recipe's last epoch, from the checkpoint if there is one.
@@ -62,6 +72,7 @@ class Trainer:
             InputError: when an image or the checkpoint is damaged.
         """
         self._resume()
+        self.memory.start()
         while self.progress.epoch < self.recipe.epochs:
             self._epoch(self.progress.epoch + 1)
             save_checkpoint(
@@ -77,10 +88,20 @@ class Trainer:
             return
         model, optimizer, self.progress = load_checkpoint(self.checkpoint)
         try:
+            self._compare(self.progress.origin)
             self.method.load_state_dict(model)
             self.optimizer.load_state_dict(optimizer)
         except (RuntimeError, ValueError, KeyError) as error:  # of another version of the method
             raise unusable(self.checkpoint, error) from error
+
+    def _compare(self, origin: dict[str, Any]) -> None:
+        if origin["weights"] != self.origin["weights"]:
+            raise InputError(
+                f"{self.checkpoint} was trained from other weights; delete it to train again"
+            )
+        commit = origin["environment"]["commit"]
+        if commit != self.origin["environment"]["commit"]:
+            log.info("the checkpoint is of commit %s; delete it to train again", commit)
 
     def _epoch(self, epoch: int) -> None:
         seed_all(self.recipe.seed, f"epoch {epoch}")
@@ -94,12 +115,27 @@ class Trainer:
             if step % CHECK_EVERY == CHECK_EVERY - 1:
                 meter.check(self.checkpoint)
         meter.check(self.checkpoint)
+        self._check_weights(epoch)
+        seconds = time.perf_counter() - started
         self.progress = Progress(
             epoch=epoch,
-            seconds=self.progress.seconds + time.perf_counter() - started,
+            seconds=self.progress.seconds + seconds,
             images=self.progress.images + meter.images,
+            peak_memory=max(self.progress.peak_memory, self.memory.peak()),
             history=[*self.progress.history, meter.means()],
+            origin=self.origin,
         )
+        self._report(meter.means(), meter.images / seconds)
+
+    def _report(self, losses: dict[str, float], rate: float) -> None:
+        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        done = f"{self.progress.epoch}/{self.recipe.epochs}"
+        log.info("epoch %s: %s, %.1f images/s", done, text, rate)
+
+    def _check_weights(self, epoch: int) -> None:
+        # the last step's damage would show in no loss
+        if not all(torch.isfinite(p).all() for p in self.method.parameters()):
+            raise _diverged(self.recipe.method, "a weight", epoch, self.checkpoint)
 
     def _step(self, batch: Batch, done: float) -> dict[str, Tensor]:
         bf16 = self.recipe.precision == "bf16"
@@ -138,17 +174,23 @@ class _Meter:
     def check(self, checkpoint: Path) -> None:
         if torch.isfinite(self._sums["loss"]):
             return
-        kept = f"the epochs before are in {checkpoint}" if checkpoint.is_file() else "nothing kept"
-        raise WsolbenchError(
-            f"{self.method}: the loss became NaN or infinite in epoch {self.epoch}; "
-            f"try a smaller --set optim.lr=... ({kept})"
-        )
+        raise _diverged(self.method, "the loss", self.epoch, checkpoint)
 
     def means(self) -> dict[str, float]:
         return {name: float(total) / self.images for name, total in self._sums.items()}
 
 
+def _diverged(method: str, what: str, epoch: int, checkpoint: Path) -> WsolbenchError:
+    kept = f"the epochs before are in {checkpoint}" if checkpoint.is_file() else "nothing kept"
+    return WsolbenchError(
+        f"{method}: {what} became NaN or infinite in epoch {epoch}; "
+        f"try a smaller --set optim.lr=... ({kept})"
+    )
+
+
 def seed_all(seed: int, purpose: str) -> None:
-    """Seed torch on every device from a seed and what the numbers are for."""
+    """Seed torch on every device, numpy and Python from a seed and what the numbers are for."""
     digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    np.random.seed(int.from_bytes(digest[8:12], "little"))  # methods may draw from it
+    random.seed(digest)

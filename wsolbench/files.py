@@ -1,0 +1,79 @@
+"""Writing files whole or not at all, with errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from wsolbench.errors import InputError, WsolbenchError
+
+
+def write_atomically(file: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all, making its folder.
+
+    Args:
+        file: where it goes; an earlier one is replaced only when the new one is complete.
+        write: writes the content to an open file.
+
+    Raises:
+        InputError: when the folder cannot be written to; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    # Beside the target, because a file can be moved in one step only within a file system.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(temporary, write)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise _explained(error, file) from error
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write text as UTF-8, see :func:`write_atomically`."""
+    write_atomically(file, lambda stream: stream.write(text.encode("utf-8")))
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and see that it can be written to, before hours of work.
+
+    Raises:
+        InputError: when it is a regular file or not writable; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    write_text(probe, "")
+    probe.unlink()
+
+
+def _write_through(file: Path, write: Callable[[IO[bytes]], object]) -> None:
+    with file.open("wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _explained(error: Exception, file: Path) -> Exception:
+    cause = _system_error(error)
+    if cause is None:
+        return error
+    blocking = next((p for p in file.parents if p.exists() and not p.is_dir()), None)
+    if blocking is not None:
+        return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
+    line = cause.strerror or " ".join(str(cause).split())
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WsolbenchError(f"cannot write '{file}': {line}; make room and run again")
+    return InputError(f"cannot write '{file}': {line}; name another folder")
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    # torch may follow a failed write by a RuntimeError about positions in the file
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
