@@ -53,6 +53,8 @@ class Cam(Method):
         if options.output_stride is not None:
             set_output_stride(backbone, options.output_stride)
         self.fc = nn.Linear(self.trunk.num_features, num_classes)  # type: ignore[arg-type]
+        nn.init.normal_(self.fc.weight, std=0.01)  # as the classifiers of Choe et al. 2020
+        nn.init.zeros_(self.fc.bias)
 
     def features(self, image: Tensor) -> Tensor:
         """Last feature map (B, D, h, w)."""
