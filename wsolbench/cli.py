@@ -17,6 +17,7 @@ from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 
 DATA_VARIABLE = "WSOLBENCH_DATA"
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WsolbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `table | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
         return INTERRUPTED

@@ -15,7 +15,15 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from wsolbench.errors import InputError, did_you_mean
 
@@ -58,6 +66,14 @@ class Schedule(_Data):
     at: tuple[int, ...] = ()
     gamma: float = 0.1
 
+    @model_validator(mode="after")
+    def _complete(self) -> Schedule:
+        for name, epochs in (("step", self.every), ("milestones", self.at)):
+            if self.name == name and not epochs:
+                field = "every" if name == "step" else "at"
+                raise ValueError(f"'{name}' needs epochs, such as schedule.{field}=[30]")
+        return self
+
 
 class Recipe(_Data):
     """Everything that determines a run.
@@ -93,6 +109,15 @@ class Recipe(_Data):
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
+
+    @field_validator("backbone_args")
+    @classmethod
+    def _probabilities(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # timm takes any number and fails at the first step
+        for name, rate in value.items():
+            if name.endswith("_rate") and not 0 <= float(rate) < 1:
+                raise ValueError(f"{name} is a probability, in [0, 1), not {rate}")
+        return value
 
     def key(self) -> str:
         """Ten hex digits that name the training, whatever its seed, precision and scoring."""

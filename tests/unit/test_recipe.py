@@ -221,3 +221,17 @@ def test_a_recipe_file_that_is_none_is_named(text: str) -> None:
     with pytest.raises(InputError, match=r"^recipes of 'm': ") as raised:
         read_sections(text, "recipes of 'm'")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("schedule.name=step", "needs epochs, such as schedule.every"),
+        ("schedule.name=milestones", "needs epochs, such as schedule.at"),
+        ("backbone_args.drop_path_rate=2", "drop_path_rate is a probability"),
+    ],
+)
+def test_what_would_do_nothing_or_fail_later_is_refused(assignment: str, says: str) -> None:
+    sections = {"default": {"backbone": "b", "optim": {"name": "sgd", "lr": 0.1}}}
+    with pytest.raises(InputError, match=says):
+        resolve(sections, "m", "d", "default", parse_assignments([assignment]))
