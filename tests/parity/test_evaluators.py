@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scoring_oracle as oracle
 import torch
 from numpy.typing import NDArray
 
@@ -63,12 +64,13 @@ def inputs(golden: dict[str, Arrays]) -> Inputs:
     )
 
 
-def _found(native: Array, protocol: Protocol, thresholds: Array) -> F.Candidates:
-    return F.candidate_boxes(F.protocol_map(native, protocol)[1], thresholds, protocol.box)
+def _largest(native: Array, protocol: Protocol, thresholds: Array) -> Array:
+    return F.largest_boxes(F.protocol_map(native, protocol)[1], thresholds, protocol.box)
 
 
-def _largest(found: F.Candidates) -> Array:
-    return np.asarray(found.boxes[found.largest][found.group])
+def _best(native: Array, protocol: Protocol, thresholds: Array, true: Array) -> Array:
+    levels = F.protocol_map(native, protocol)[1]
+    return F.best_iou(levels, thresholds, protocol.box, true, of_all=False)[0]
 
 
 def _true(inputs: Inputs, i: int, protocol: Protocol) -> Array:
@@ -108,21 +110,25 @@ def test_wsoleval_boxes_and_overlaps(golden: dict[str, Arrays], inputs: Inputs) 
         true = _true(inputs, i, protocol)
         levels = F.protocol_map(native, protocol)[1]
         np.testing.assert_array_equal(levels, expected["quantised224"][i])
-        found = F.candidate_boxes(levels, thresholds, protocol.box)
-        np.testing.assert_array_equal(_largest(found), expected["v1_boxes"][i])
-        np.testing.assert_array_equal(F.best_iou(found, true), expected["v1_best_iou"][i])
-        np.testing.assert_array_equal(F.best_iou_of_all(found, true), expected["v2_best_iou"][i])
-        sizes = np.diff(np.append(found.starts, len(found.boxes)))[found.group]
-        np.testing.assert_array_equal(sizes, expected["v2_n_contours"][i])
+        boxes = F.largest_boxes(levels, thresholds, protocol.box)
+        np.testing.assert_array_equal(boxes, expected["v1_boxes"][i])
+        for of_all in (False, True):
+            best, best_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
+            np.testing.assert_array_equal(best, expected["v1_best_iou"][i])
+        np.testing.assert_array_equal(best_of_all, expected["v2_best_iou"][i])
 
 
-def test_wsoleval_lists_of_all_boxes(golden: dict[str, Arrays], inputs: Inputs) -> None:
-    protocol, expected = load_protocol("wsoleval"), golden["clovaai_box"]
-    thresholds, offsets = expected["thresholds_i01"][::10], expected["v2_box_offsets"]
-    for i, native in enumerate(inputs.maps):
-        for j, threshold in enumerate(thresholds):
-            ours = _found(native, protocol, np.array([threshold])).boxes
-            ours = ours[np.lexsort(ours.T[::-1])]
+def test_the_oracle_of_all_contours(golden: dict[str, Arrays], inputs: Inputs) -> None:
+    """The sweep keeps no list of boxes; the unit tests hold it to an oracle that does."""
+    expected = golden["clovaai_box"]
+    offsets = expected["v2_box_offsets"]
+    for i, quantised in enumerate(expected["quantised224"]):
+        for j in range(10):
+            foreground = quantised > expected["levels"][i, 100 * j]
+            found = oracle.contours(foreground)
+            boxes = [oracle.contour_box(contour) for contour in found] or [[0, 0, 0, 0]]
+            assert len(boxes) == expected["v2_n_contours"][i, 100 * j]
+            ours = sorted(oracle.clipped(np.array(boxes), foreground.shape).tolist())
             rows = slice(offsets[10 * i + j], offsets[10 * i + j + 1])
             np.testing.assert_array_equal(ours, expected["v2_box_list"][rows])
 
@@ -152,23 +158,23 @@ def test_pixel_histograms(golden: dict[str, Arrays], inputs: Inputs, suffix: str
 def test_sat_boxes(golden: dict[str, Arrays], inputs: Inputs) -> None:
     protocol, expected = load_protocol("sat"), golden["sat"]
     for i, native in enumerate(inputs.maps):
-        found = _found(native, protocol, expected["thresholds"])
-        np.testing.assert_array_equal(_largest(found), expected["boxes"][i])
-        ours = F.best_iou(found, _true(inputs, i, protocol))
+        found = _largest(native, protocol, expected["thresholds"])
+        np.testing.assert_array_equal(found, expected["boxes"][i])
+        ours = _best(native, protocol, expected["thresholds"], _true(inputs, i, protocol))
         np.testing.assert_array_equal(ours, expected["max_iou"][i])
 
 
 def test_tscam_boxes(golden: dict[str, Arrays], inputs: Inputs) -> None:
     protocol, expected = load_protocol("ts-cam"), golden["tscam"]
     for i, native in enumerate(inputs.maps):
-        found = _found(native, protocol, expected["thresholds"])
-        np.testing.assert_array_equal(_largest(found), expected["boxes_gt"][:, i])
-        ours = F.best_iou(found, _true(inputs, i, protocol))
+        found = _largest(native, protocol, expected["thresholds"])
+        np.testing.assert_array_equal(found, expected["boxes_gt"][:, i])
+        ours = _best(native, protocol, expected["thresholds"], _true(inputs, i, protocol))
         np.testing.assert_array_equal(ours, expected["gt_known_iou"][:, i])
         for j, other in enumerate(expected["top5_classes"][i]):
             shift = (other - inputs.labels[i]) % 10 * max(1, native.shape[1] // 10)
-            rolled = _found(np.roll(native, shift, axis=1), protocol, expected["thresholds"])
-            np.testing.assert_array_equal(_largest(rolled), expected["boxes_top5"][:, i, j])
+            rolled = _largest(np.roll(native, shift, axis=1), protocol, expected["thresholds"])
+            np.testing.assert_array_equal(rolled, expected["boxes_top5"][:, i, j])
 
 
 # ------------------------------------------------------------------ the same through the scorer
@@ -309,7 +315,7 @@ def test_boxes_of_model_maps(shared: Path, file: str, name: str, key: str) -> No
     arrays, protocol = _arrays(shared / "golden" / "models" / f"{file}.npz"), load_protocol(name)
     maps = arrays["eval/map"] if name == "sat" else _class_maps(arrays, arrays["labels"])
     for native, expected in _pairs(maps, arrays[f"post/{key}"]):
-        ours = _largest(_found(native, protocol, arrays["post/thresholds"]))
+        ours = _largest(native, protocol, arrays["post/thresholds"])
         np.testing.assert_array_equal(ours, expected)
     for native, expected in _pairs(maps[:2], arrays["post/norm_map_224_img01"]):
         score = F.protocol_map(native, protocol)[0]
@@ -321,7 +327,7 @@ def test_boxes_of_the_top_classes(shared: Path) -> None:
     for j in range(5):
         maps = _class_maps(arrays, arrays["post/top5"][:, j])
         for native, expected in _pairs(maps, arrays["post/boxes_top5_thr0.1"][:, j]):
-            ours = _largest(_found(native, load_protocol("ts-cam"), np.array([0.1])))
+            ours = _largest(native, load_protocol("ts-cam"), np.array([0.1]))
             np.testing.assert_array_equal(ours[0], expected)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+import scoring_oracle as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -27,31 +27,26 @@ _SCORES = arrays(
 _TRUE = np.array([[1.0, 1, 5, 6], [4, 3, 8, 8], [7, 7, 7, 7]])
 
 
-def _literal(levels: Array, threshold: float) -> tuple[Array, list[int]]:
-    """All boxes at one threshold, and the largest polygon's, as the reference words it."""
-    foreground = (levels > int(threshold * int(levels.max()))).astype(np.uint8)
-    contours, _ = cv2.findContours(foreground, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
-        return np.array([[0, 0, 0, 0]]), [0, 0, 0, 0]
-    boxes = []
-    for x, y, w, h in map(cv2.boundingRect, contours):
-        boxes.append([x, y, min(x + w, levels.shape[1] - 1), min(y + h, levels.shape[0] - 1)])
-    return np.array(boxes), boxes[
-        max(range(len(boxes)), key=lambda i: cv2.contourArea(contours[i]))
-    ]
+def _literal(levels: Array, threshold: float) -> tuple[Array, ...]:
+    """All boxes at one threshold, and the largest polygon's alone, as the reference words it."""
+    found = oracle.contours(levels > int(threshold * int(levels.max())))
+    boxes = [oracle.contour_box(contour) for contour in found] or [[0, 0, 0, 0]]
+    largest = oracle.largest_contour_box(found) or [0, 0, 0, 0]
+    return tuple(oracle.clipped(np.array(some), levels.shape) for some in (boxes, [largest]))
 
 
 @settings(max_examples=25, deadline=None)
 @given(_LEVELS)
 def test_distinct_levels_give_what_a_thousand_thresholds_give(levels: Array) -> None:
-    thresholds = F.threshold_values(0.001)
-    found = F.candidate_boxes(levels, thresholds, load_protocol("standard").box)
-    largest, of_all = F.best_iou(found, _TRUE), F.best_iou_of_all(found, _TRUE)
+    thresholds, rule = F.threshold_values(0.001), load_protocol("standard").box
+    found = F.largest_boxes(levels, thresholds, rule)
+    best, best_of_all = F.best_iou(levels, thresholds, rule, _TRUE, of_all=True)
+    assert best_of_all is not None
     for i, threshold in enumerate(thresholds):
         boxes, winner = _literal(levels, float(threshold))
-        np.testing.assert_array_equal(found.boxes[found.largest[found.group[i]]], winner)
-        assert largest[i] == F.box_iou(np.array([winner]), _TRUE).max()
-        assert of_all[i] == F.box_iou(boxes, _TRUE).max()
+        np.testing.assert_array_equal(found[i], winner[0])
+        assert best[i] == oracle.best_iou(winner, _TRUE)
+        assert best_of_all[i] == oracle.best_iou(boxes, _TRUE)
 
 
 @pytest.mark.parametrize("name", protocol_names())
@@ -64,10 +59,10 @@ def test_any_map_is_normalised_and_boxed(name: str, native: Array) -> None:
     assert score.min() >= 0
     assert score.max() <= 1 + 1e-6
     thresholds = F.threshold_values(protocol.thresholds)[::50]
-    found = F.candidate_boxes(levels, thresholds, protocol.box)
+    found = F.largest_boxes(levels, thresholds, protocol.box)
     if F.is_dead(native):
         far = {"zero": 0, "unit": 1, "whole": 224}[protocol.box.empty]
-        assert (found.boxes == [0, 0, far, far]).all()
+        assert (found == [0, 0, far, far]).all()
 
 
 def test_a_constant_that_rounding_would_ripple_is_still_constant() -> None:

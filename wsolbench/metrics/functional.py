@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as label_regions
 
+from wsolbench.metrics import sweep
 from wsolbench.protocol import BoxRule, Geometry, MapRule, Protocol, TruthRule
 from wsolbench.types import Truth
 
@@ -27,6 +27,7 @@ Map = NDArray[Any]
 _INTERPOLATION = {"cubic": (cv2.INTER_CUBIC, np.float64), "linear": (cv2.INTER_LINEAR, np.float32)}
 _FAR = slice(2, 4)
 _NEAR = slice(0, 2)
+_NO_BOXES = np.empty((0, 4))
 
 
 # ---------------------------------------------------------------------------------------- maps
@@ -76,23 +77,6 @@ def _min_max(score: Map, epsilon: float) -> Map:
 # --------------------------------------------------------------------------------------- boxes
 
 
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """Boxes of one map at all thresholds; thresholds with equal foreground share a group.
-
-    Attributes:
-        boxes: (M, 4) int64, the boxes of group 0, then of group 1, ...; no group is empty.
-        starts: (G,) row of each group's first box.
-        largest: (G,) row of each group's largest region.
-        group: (T,) group of each threshold.
-    """
-
-    boxes: Ints
-    starts: Ints
-    largest: Ints
-    group: Ints
-
-
 def threshold_values(thresholds: tuple[float, ...] | float) -> Floats:
     """Thresholds (T,): the list itself, or ``numpy.arange(0, 1, step)``."""
     if isinstance(thresholds, tuple):
@@ -100,82 +84,104 @@ def threshold_values(thresholds: tuple[float, ...] | float) -> Floats:
     return np.arange(0, 1, thresholds, dtype=np.float64)
 
 
-def candidate_boxes(score: Map, thresholds: Floats, rule: BoxRule) -> Candidates:
-    """Find the boxes of a map (frame, frame) at each threshold.
-
-    Regions are found once per distinct foreground: 1000 thresholds cut an 8-bit map in at most 255
-    ways.
+def largest_boxes(score: Map, thresholds: Floats, rule: BoxRule) -> Ints:
+    """Box (T, 4) of a map's largest region at each threshold.
 
     Args:
-        score: uint8 levels (``relative``) or float32 scores (``absolute``).
+        score: map (h, w) of uint8 levels (``relative``) or float32 scores (``absolute``).
         thresholds: (T,) in [0, 1).
-        rule: what is foreground, which regions become boxes and how they are clipped.
+        rule: what is foreground, which region is the largest and how its box is clipped.
     """
-    levels, group = _distinct_levels(score, thresholds, rule)
-    regions = _contours if rule.region == "largest-contour" else _largest_component
-    found = [regions(score > level) for level in levels]
-    frame = score.shape[0]
-    groups = [boxes if len(boxes) else _empty(frame, rule) for boxes, _ in found]
-    starts = np.cumsum([0, *map(len, groups)], dtype=np.int64)[:-1]
-    largest = starts + np.array([row for _, row in found], dtype=np.int64)
-    return Candidates(_clipped(np.concatenate(groups), frame, rule), starts, largest, group)
+    cuts = _cuts(score, thresholds, rule)
+    if rule.region == "largest-component":
+        boxes = sweep.largest_components(cuts.ranks, cuts.count)
+    else:
+        boxes, _ = sweep.contours(cuts.ranks, cuts.count, _NO_BOXES, np.zeros(2, np.int64))
+    return _answered(boxes, cuts, rule)[cuts.of_threshold]
 
 
-def _distinct_levels(score: Map, thresholds: Floats, rule: BoxRule) -> tuple[Map, Ints]:
-    """Levels (G,) that give different foregrounds, and the group (T,) of each threshold."""
-    if rule.threshold == "absolute":
-        return thresholds.astype(np.float32), np.arange(len(thresholds))
-    levels = np.trunc(thresholds * int(score.max())).astype(np.uint8)
-    present = np.flatnonzero(np.bincount(score.ravel(), minlength=256))
-    # Two levels with no pixel's value between them have the same foreground.
-    below = np.searchsorted(present, levels, side="right")
-    _, first, group = np.unique(below, return_index=True, return_inverse=True)
-    return levels[first], group
+def best_iou(
+    score: Map, thresholds: Floats, rule: BoxRule, truth: Floats, of_all: bool
+) -> tuple[Floats, Floats | None]:
+    """Best IoU (T,) over the true boxes (n, 4) of a map's boxes at each threshold.
 
+    Args:
+        score: as in :func:`largest_boxes`, like ``thresholds`` and ``rule``.
+        thresholds: (T,) in [0, 1).
+        rule: what is foreground and which regions become boxes.
+        truth: true boxes (n, 4), at least one.
+        of_all: whether to look at the boxes of all contours, those of holes included.
 
-def _contours(foreground: Bools) -> tuple[Ints, int]:
-    """Boxes (m, 4) of all contours, those of holes included, and the row of the largest polygon.
-
-    Of equal areas the first in OpenCV's order wins, as in the references.
+    Returns:
+        IoU of the largest region's box; and the best one of any contour's box, if asked for.
     """
-    contours, _ = cv2.findContours(
-        foreground.view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE
-    )
-    rectangles = np.array([cv2.boundingRect(c) for c in contours], dtype=np.int64).reshape(-1, 4)
-    rectangles[:, _FAR] += rectangles[:, _NEAR]
-    areas = [cv2.contourArea(c) for c in contours]
-    return rectangles, areas.index(max(areas)) if areas else 0
+    if not of_all or rule.region == "largest-component":
+        best = box_iou(largest_boxes(score, thresholds, rule), truth).max(axis=1)
+        return best, best if of_all else None
+    cuts = _cuts(score, thresholds, rule)
+    height, width = score.shape
+    far = np.array([width, height]) - int(rule.clip)
+    boxes, best_of_all = sweep.contours(cuts.ranks, cuts.count, np.ascontiguousarray(truth), far)
+    best = box_iou(_answered(boxes, cuts, rule), truth).max(axis=1)
+    best_of_all[cuts.highest :] = best[cuts.highest :]
+    return best[cuts.of_threshold], best_of_all[cuts.of_threshold]
 
 
-def _largest_component(foreground: Bools) -> tuple[Ints, int]:
-    """Box (1, 4) of the 8-connected component of most pixels, of equals the first in raster order.
+@dataclass(frozen=True, eq=False)
+class _Cuts:
+    """A map cut at its G distinct levels; 1000 thresholds cut an 8-bit map in at most 255 ways.
 
-    Empty (0, 4) without foreground.
+    Attributes:
+        ranks: (h, w) uint16, number of levels below each pixel: cut g keeps ranks above g.
+        count: G.
+        highest: highest rank; cuts from there on keep nothing.
+        of_threshold: (T,) cut of each threshold.
     """
-    labels = label_regions(foreground, connectivity=2)  # type: ignore[no-untyped-call]
-    sizes = np.bincount(labels.ravel())[1:]
-    if not len(sizes):
-        return np.empty((0, 4), np.int64), 0
-    region = labels == 1 + int(np.argmax(sizes))
-    x, y = np.flatnonzero(region.any(axis=0)), np.flatnonzero(region.any(axis=1))
-    return np.array([[x[0], y[0], x[-1] + 1, y[-1] + 1]], dtype=np.int64), 0
+
+    ranks: NDArray[np.uint16]
+    count: int
+    highest: int
+    of_threshold: Ints
 
 
-def _clipped(boxes: NDArray[Any], frame: int, rule: BoxRule) -> NDArray[Any]:
+def _cuts(score: Map, thresholds: Floats, rule: BoxRule) -> _Cuts:
+    if rule.threshold == "relative":
+        levels = np.trunc(thresholds * int(score.max())).astype(np.uint8)
+    else:
+        levels = thresholds.astype(np.float32)
+    levels, of_threshold = np.unique(levels, return_inverse=True)
+    ranks = _ranks(score, levels)
+    return _Cuts(ranks, len(levels), int(ranks.max()), of_threshold)
+
+
+def _ranks(score: Map, levels: NDArray[Any]) -> NDArray[np.uint16]:
+    """How many of the ascending ``levels`` are below each pixel."""
+    if score.dtype == np.uint8:
+        return np.searchsorted(levels, np.arange(256)).astype(np.uint16).take(score)
+    ranks = np.zeros(score.shape, np.uint16)
+    for level in levels:
+        ranks += score > level
+    return ranks
+
+
+def _answered(boxes: Ints, cuts: _Cuts, rule: BoxRule) -> Ints:
+    """Boxes (G, 4) as the rule has them: clipped, and its own where nothing is kept."""
+    height, width = cuts.ranks.shape
+    far = {"zero": (0, 0), "unit": (1, 1), "whole": (width, height)}[rule.empty]
+    boxes[cuts.highest :] = (0, 0, *far)
+    return _clipped(boxes, height, width, rule)
+
+
+def _clipped(boxes: NDArray[Any], height: int, width: int, rule: BoxRule) -> NDArray[Any]:
     if rule.clip:
-        boxes[:, _FAR] = np.minimum(boxes[:, _FAR], frame - 1)
+        boxes[:, _FAR] = np.minimum(boxes[:, _FAR], [width - 1, height - 1])
     return boxes
-
-
-def _empty(frame: int, rule: BoxRule) -> Ints:
-    corner = {"zero": 0, "unit": 1, "whole": frame}[rule.empty]
-    return np.array([[0, 0, corner, corner]], dtype=np.int64)
 
 
 def given_box(box: Floats, input_size: int, frame: int, rule: BoxRule) -> Floats:
     """Bring a method's own box (4,) from pixels of the input to the frame (1, 4), clipped."""
     scaled = np.array(box, dtype=np.float64)[None] * frame / input_size
-    return _clipped(scaled, frame, rule)
+    return _clipped(scaled, frame, frame, rule)
 
 
 def true_boxes(boxes: Floats, size: tuple[int, int], geometry: Geometry, rule: TruthRule) -> Floats:
@@ -208,18 +214,6 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
 def _area(boxes: Floats) -> Floats:
     return np.asarray(np.prod(boxes[..., _FAR] - boxes[..., _NEAR] + 1, axis=-1))
-
-
-def best_iou(candidates: Candidates, truth: Floats) -> Floats:
-    """Best IoU (T,) over the true boxes (n, 4) of the largest region's box at each threshold."""
-    best = box_iou(candidates.boxes[candidates.largest], truth).max(axis=1)
-    return np.asarray(best[candidates.group])
-
-
-def best_iou_of_all(candidates: Candidates, truth: Floats) -> Floats:
-    """Best IoU (T,) over all candidate boxes and the true boxes (n, 4) at each threshold."""
-    best = box_iou(candidates.boxes, truth).max(axis=1)
-    return np.asarray(np.maximum.reduceat(best, candidates.starts)[candidates.group])
 
 
 # -------------------------------------------------------------------------------------- pixels

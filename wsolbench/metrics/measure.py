@@ -80,9 +80,9 @@ def _measure_map(native: F.Map, truth: Truth, protocol: Protocol) -> Measured:
     if not len(truth.boxes):
         return measured
     boxes = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
-    found = F.candidate_boxes(levels, thresholds, protocol.box)
-    of_all = F.best_iou_of_all(found, boxes) if "max_box_acc_v2" in protocol.figures else None
-    return replace(measured, iou=F.best_iou(found, boxes), iou_of_all=of_all)
+    of_all = "max_box_acc_v2" in protocol.figures
+    iou, iou_of_all = F.best_iou(levels, thresholds, protocol.box, boxes, of_all)
+    return replace(measured, iou=iou, iou_of_all=iou_of_all)
 
 
 def _measure_box(box: F.Map, input_size: int, truth: Truth, protocol: Protocol) -> Measured:

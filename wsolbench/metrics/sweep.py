@@ -1,0 +1,624 @@
+"""Regions of a map at every cut of its values, found in one pass over the pixels; compiled.
+
+A map comes as ranks: cut g keeps the pixels of rank above g, so that ranks 0..G stand for G cuts.
+From the highest rank down, foreground only grows: regions are born, gain pixels and merge, and a
+union-find follows them all at the cost of one visit a pixel. What a contour search at each cut
+would tell is kept up to date instead of being found anew, in whole numbers throughout:
+
+* the box and the first pixel in raster order of each 8-connected region;
+* the area that OpenCV gives its outer contour, a polygon through pixel centres with holes filled.
+  Each 2x2 square adds to it by its own pixels alone (three: a half, four: one), so what a new pixel
+  adds is a table's entry. That sum is the area less the holes', and the Euler number, which adds up
+  likewise, says whether there are any. Where there are, the area lies between bounds (that sum, and
+  the box or what was added since it was known), and the border is traced only when the bounds
+  cannot tell which region is the largest;
+* the holes: the same pass from the lowest rank up, over the 4-connected regions of background.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numba.core import event
+from numpy.typing import NDArray
+
+log = logging.getLogger("wsolbench")
+
+Ranks = NDArray[np.uint16]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_Int = NDArray[np.int32]
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# Neighbours clockwise from the east; bit k of a mask says that neighbour k is there.
+_DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])
+_DY = np.array([0, 1, 1, 1, 0, -1, -1, -1])
+_AXIAL = 0b01010101
+
+# Columns of the table of regions, one row a region; rows 0 and 1 are no region and the outside.
+_PARENT, _SIZE, _LEFT, _TOP, _RIGHT, _BOTTOM, _FIRST, _STAMP, _BORN = range(9)
+_SQUARES, _EULER, _AREA, _LIMIT = range(9, 13)
+_COLUMNS = 13
+_OUTSIDE = 1
+_UNBOUNDED = 1 << 30
+
+
+# --------------------------------------------------------------------------------- compilation
+
+
+class _Announcement(event.Listener):
+    """Says once that kernels are being compiled: the first call ever takes its time."""
+
+    def __init__(self) -> None:
+        self.due = True
+
+    def on_start(self, event: Any) -> None:
+        if self.due and event.data["dispatcher"].py_func.__module__ == __name__:
+            self.due = False
+            log.info("compiling scoring kernels, once")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+# Loading what an earlier process compiled is no such event.
+event.register("numba:compile", _Announcement())
+
+
+def _compiled(function: _F) -> _F:
+    """Compile on the first call, without the GIL, and keep the code on disk if there is a place."""
+    try:
+        kernel: Any = njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache folder
+        kernel = njit(nogil=True)(function)
+    return cast(_F, kernel)
+
+
+# -------------------------------------------------------------------------------------- tables
+
+
+def _joins(mask: int, diagonal: bool) -> list[int]:
+    """One neighbour of each group that is connected without the centre, and reaches it.
+
+    Joining these joins all: neighbours side by side are connected under either connectivity, and
+    under the diagonal one so are two axial neighbours round a corner.
+    """
+    group = list(range(8))
+    for k in range(8):
+        for step in (1, 2) if diagonal and k % 2 == 0 else (1,):
+            other = (k + step) % 8
+            if mask >> k & 1 and mask >> other & 1:
+                group = [group[k] if g == group[other] else g for g in group]
+    reaching = [k for k in range(8) if mask >> k & 1 and (diagonal or k % 2 == 0)]
+    return list({group[k]: k for k in reaching}.values())
+
+
+def _join_table(diagonal: bool) -> NDArray[np.int8]:
+    """(256, 5): how many joins a mask of neighbours asks for, then which."""
+    table = np.zeros((256, 5), np.int8)
+    for mask in range(256):
+        joins = _joins(mask, diagonal)
+        table[mask, : len(joins) + 1] = [len(joins), *joins]
+    return table
+
+
+def _squares(mask: int) -> int:
+    """Twice the area that a pixel adds: a half for each 2x2 square that comes to three or four."""
+    squares = [sum(mask >> (k + step) % 8 & 1 for step in (-1, 0, 1)) for k in (1, 3, 5, 7)]
+    return sum(others >= 2 for others in squares)
+
+
+def _euler(mask: int) -> int:
+    """Change of regions less holes by a pixel: it joins groups, or fills a hole of its own size."""
+    return 1 if mask & _AXIAL == _AXIAL else 1 - len(_joins(mask, diagonal=True))
+
+
+_JOIN_8 = _join_table(diagonal=True)
+_JOIN_4 = _join_table(diagonal=False)
+_SQUARES_BY_MASK = np.array([_squares(mask) for mask in range(256)], np.int8)
+_EULER_BY_MASK = np.array([_euler(mask) for mask in range(256)], np.int8)
+
+
+# ------------------------------------------------------------------------------------- regions
+
+
+@_compiled
+def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
+    """Pixels (y << 32 | x) by rank, in raster order within each, and where each rank starts."""
+    height, width = ranks.shape
+    starts = np.zeros(cuts + 2, np.int64)
+    for y in range(height):
+        for x in range(width):
+            starts[ranks[y, x] + 1] += 1
+    for rank in range(cuts + 1):
+        starts[rank + 1] += starts[rank]
+    order = np.empty(height * width, np.int64)
+    end = starts.copy()
+    for y in range(height):
+        for x in range(width):
+            rank = ranks[y, x]
+            order[end[rank]] = y << 32 | x
+            end[rank] += 1
+    return order, starts
+
+
+@_compiled
+def _root(regions: _Int, region: int) -> int:
+    """Region that ``region`` has become part of; halves the way for the next call."""
+    while regions[region, _PARENT] != region:
+        above = regions[regions[region, _PARENT], _PARENT]
+        regions[region, _PARENT] = above
+        region = above
+    return region
+
+
+@_compiled
+def _merge(regions: _Int, a: int, b: int) -> int:
+    """Join two different roots and return the one that remains, the one of more pixels."""
+    if regions[a, _SIZE] < regions[b, _SIZE]:
+        a, b = b, a
+    regions[b, _PARENT] = a
+    regions[a, _SIZE] += regions[b, _SIZE]
+    regions[a, _LEFT] = min(regions[a, _LEFT], regions[b, _LEFT])
+    regions[a, _TOP] = min(regions[a, _TOP], regions[b, _TOP])
+    regions[a, _RIGHT] = max(regions[a, _RIGHT], regions[b, _RIGHT])
+    regions[a, _BOTTOM] = max(regions[a, _BOTTOM], regions[b, _BOTTOM])
+    regions[a, _FIRST] = min(regions[a, _FIRST], regions[b, _FIRST])
+    regions[a, _SQUARES] += regions[b, _SQUARES]
+    regions[a, _EULER] += regions[b, _EULER]
+    # One may lie in a hole of the other, so the areas do not add up.
+    regions[a, _AREA] = max(regions[a, _AREA], regions[b, _AREA])
+    regions[a, _LIMIT] = min(regions[a, _LIMIT] + regions[b, _LIMIT], _UNBOUNDED)
+    return a
+
+
+@_compiled
+def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) -> None:
+    """Begin a region at a pixel, which is yet to be added."""
+    regions[region, :] = 0
+    regions[region, _PARENT] = region
+    regions[region, _LEFT] = regions[region, _RIGHT] = x
+    regions[region, _TOP] = regions[region, _BOTTOM] = y
+    regions[region, _FIRST] = pixel
+    regions[region, _STAMP] = regions[region, _BORN] = rank
+
+
+@_compiled
+def _grow(
+    pixels: Ints,
+    rank: int,
+    labels: _Int,
+    stride: int,
+    joins: NDArray[np.int8],
+    regions: _Int,
+    used: int,
+    touched: _Int,
+) -> tuple[int, int]:
+    """Add the pixels of one rank.
+
+    Args:
+        pixels: y << 32 | x of each.
+        rank: their rank, which stamps the regions that change.
+        labels: region of each pixel, with a border of one pixel all round; 0 for none. Only its
+            root is up to date.
+        stride: pixels in a row of ``labels``.
+        joins: table of the connectivity.
+        regions: table of regions.
+        used: rows of it in use.
+        touched: takes the regions that changed, those that became part of others included.
+
+    Returns:
+        Rows in use, and the number of regions touched.
+    """
+    count = 0
+    steps = _DY * stride + _DX
+    for i in range(len(pixels)):
+        y, x = pixels[i] >> 32, pixels[i] & 0xFFFFFFFF
+        p = (y + 1) * stride + x + 1
+        mask = (
+            (labels[p + 1] != 0) * 1
+            + (labels[p + stride + 1] != 0) * 2
+            + (labels[p + stride] != 0) * 4
+            + (labels[p + stride - 1] != 0) * 8
+            + (labels[p - 1] != 0) * 16
+            + (labels[p - stride - 1] != 0) * 32
+            + (labels[p - stride] != 0) * 64
+            + (labels[p - stride + 1] != 0) * 128
+        )
+        root = 0
+        for k in range(1, joins[mask, 0] + 1):
+            side = joins[mask, k]
+            other = _root(regions, labels[p + steps[side]])
+            if regions[other, _STAMP] != rank:
+                regions[other, _STAMP] = rank
+                touched[count] = other
+                count += 1
+            if root == 0:
+                root = other
+            elif other != root:
+                root = _merge(regions, root, other)
+            else:  # two ways to the same region: a new hole, of any area
+                regions[root, _LIMIT] = _UNBOUNDED
+        if root == 0:
+            root = used
+            used += 1
+            _start(regions, root, x, y, p, rank)
+            touched[count] = root
+            count += 1
+        labels[p] = root
+        regions[root, _SIZE] += 1
+        regions[root, _LEFT] = min(regions[root, _LEFT], x)
+        regions[root, _TOP] = min(regions[root, _TOP], y)
+        regions[root, _RIGHT] = max(regions[root, _RIGHT], x)
+        regions[root, _BOTTOM] = max(regions[root, _BOTTOM], y)
+        regions[root, _FIRST] = min(regions[root, _FIRST], p)
+        regions[root, _SQUARES] += _SQUARES_BY_MASK[mask]
+        regions[root, _LIMIT] += _SQUARES_BY_MASK[mask]
+        regions[root, _EULER] += _EULER_BY_MASK[mask]
+    return used, count
+
+
+@_compiled
+def _tables(height: int, width: int) -> tuple[_Int, _Int, _Int]:
+    """Labels with their border, table of regions and room for the touched ones."""
+    # No two neighbours both start a region, so there are never more than half as many as pixels.
+    most = (height * width + 1) // 2 + 2
+    labels = np.zeros((height + 2) * (width + 2), np.int32)
+    return labels, np.empty((most, _COLUMNS), np.int32), np.empty(most, np.int32)
+
+
+@_compiled
+def _put_box(regions: _Int, region: int, box: Ints) -> None:
+    """Write x, y, x + w, y + h."""
+    box[0] = regions[region, _LEFT]
+    box[1] = regions[region, _TOP]
+    box[2] = regions[region, _RIGHT] + 1
+    box[3] = regions[region, _BOTTOM] + 1
+
+
+# --------------------------------------------------------------------------------------- areas
+
+
+@_compiled
+def _traced_area(labels: _Int, stride: int, first: int) -> int:
+    """Twice the area within the outer border of the region whose first raster pixel is ``first``.
+
+    The border is followed clockwise, the outside always to the left, until it is about to leave
+    ``first`` the way it left at the start: there is a hole, so there is a way.
+    """
+    steps = _DY * stride + _DX
+    side = 0
+    while labels[first + steps[side]] == 0:
+        side += 1
+    p, left, y, doubled = first, side, 0, 0
+    while True:
+        p += steps[side]
+        doubled -= (2 * y + _DY[side]) * _DX[side]
+        y += _DY[side]
+        # The last neighbour of the old pixel that was seen empty touches the new one too; the
+        # search goes on behind it.
+        side = (side + 7 - side % 2) % 8
+        while labels[p + steps[side]] == 0:
+            side = (side + 1) % 8
+        if p == first and side == left:
+            return int(doubled)
+
+
+@_compiled
+def _bound_area(regions: _Int, region: int) -> None:
+    """Set the bounds of twice the area of a region that has changed; equal where it is known."""
+    if regions[region, _EULER] == 1:
+        regions[region, _AREA] = regions[region, _LIMIT] = regions[region, _SQUARES]
+        return
+    width = regions[region, _RIGHT] - regions[region, _LEFT]
+    height = regions[region, _BOTTOM] - regions[region, _TOP]
+    # A region never shrinks, so what was its area, or a part's, is still a lower bound.
+    regions[region, _AREA] = max(regions[region, _AREA], regions[region, _SQUARES])
+    regions[region, _LIMIT] = min(regions[region, _LIMIT], 2 * width * height)
+
+
+@_compiled
+def _trace(regions: _Int, region: int, labels: _Int, stride: int) -> int:
+    """Make the bounds of a region's area meet, and return it."""
+    if regions[region, _AREA] != regions[region, _LIMIT]:
+        area = _traced_area(labels, stride, regions[region, _FIRST])
+        regions[region, _AREA] = regions[region, _LIMIT] = area
+    return int(regions[region, _AREA])
+
+
+@_compiled
+def _contenders(
+    regions: _Int, rank: int, touched: _Int, count: int, leaders: _Int, ahead: int
+) -> int:
+    """Put the regions that may be the largest now into ``leaders`` and return their number.
+
+    A region that did not change and was smaller than the largest still is, for that one did not
+    shrink: only those that led together until now and those that changed can lead.
+    """
+    kept = 0
+    for i in range(ahead):
+        if regions[leaders[i], _STAMP] != rank:
+            leaders[kept] = leaders[i]
+            kept += 1
+    for i in range(count):
+        region = touched[i]
+        if regions[region, _PARENT] == region:
+            _bound_area(regions, region)
+            leaders[kept] = region
+            kept += 1
+    return kept
+
+
+@_compiled
+def _keep(regions: _Int, leaders: _Int, ahead: int, least: int) -> int:
+    """Keep the leaders whose area may reach ``least``, and return their number."""
+    kept = 0
+    for i in range(ahead):
+        if regions[leaders[i], _LIMIT] >= least:
+            leaders[kept] = leaders[i]
+            kept += 1
+    return kept
+
+
+@_compiled
+def _lead(
+    regions: _Int,
+    rank: int,
+    labels: _Int,
+    stride: int,
+    touched: _Int,
+    count: int,
+    leaders: _Int,
+    ahead: int,
+) -> int:
+    """Bring ``leaders``, all regions of the largest area, up to date; return their number.
+
+    A single one need not know its area: the others cannot reach its lower bound. Several have the
+    same one, exactly. All of them matter to the next rank: one may then gain pixels but no area and
+    lose its place in raster order.
+    """
+    ahead = _contenders(regions, rank, touched, count, leaders, ahead)
+    top = 0
+    for i in range(1, ahead):
+        if regions[leaders[i], _AREA] > regions[leaders[top], _AREA]:
+            top = i
+    ahead_by = regions[leaders[top], _AREA]
+    largest = leaders[top]
+    ahead = _keep(regions, leaders, ahead, ahead_by)
+    if ahead == 1:
+        return 1
+    best = _trace(regions, largest, labels, stride)  # it rules out most
+    for i in range(ahead):
+        if regions[leaders[i], _LIMIT] >= best:
+            best = max(best, _trace(regions, leaders[i], labels, stride))
+    return _keep(regions, leaders, ahead, best)
+
+
+@_compiled
+def _last(regions: _Int, leaders: _Int, ahead: int) -> int:
+    """Leader whose first raster pixel comes last: the first in OpenCV's order.
+
+    That is so although OpenCV lists contours as a tree. What lies in a hole is smaller than what
+    lies round it, so the leaders are all at the root of the tree, where the last one found is
+    first. The contour of a hole as large as its region's outer one is the same polygon.
+    """
+    last = leaders[0]
+    for i in range(1, ahead):
+        if regions[leaders[i], _FIRST] > regions[last, _FIRST]:
+            last = leaders[i]
+    return int(last)
+
+
+# ------------------------------------------------------------------------------------ overlaps
+
+
+@_compiled
+def _best_overlap(x0: int, y0: int, x1: int, y1: int, truth: Floats) -> float:
+    """Best IoU of a box with the true ones, operation by operation that of ``box_iou``."""
+    best = 0.0
+    for i in range(len(truth)):
+        width = min(float(x1), truth[i, 2]) - max(float(x0), truth[i, 0]) + 1
+        height = min(float(y1), truth[i, 3]) - max(float(y0), truth[i, 1]) + 1
+        if width > 0 and height > 0:
+            overlap = width * height
+            area = float((x1 - x0 + 1) * (y1 - y0 + 1))
+            true = (truth[i, 2] - truth[i, 0] + 1) * (truth[i, 3] - truth[i, 1] + 1)
+            best = max(best, overlap / (area + true - overlap))
+    return best
+
+
+@_compiled
+def _raise(peaks: Floats, start: int, stop: int, value: float) -> None:
+    """Raise the cuts in [start, stop) to at least ``value``.
+
+    Row k of ``peaks`` holds what is raised over 2^k cuts at once; any range is two of those.
+    """
+    k = 0
+    while 2 << k <= stop - start:
+        k += 1
+    end = stop - (1 << k)
+    peaks[k, start] = max(peaks[k, start], value)
+    peaks[k, end] = max(peaks[k, end], value)
+
+
+@_compiled
+def _peaks(cuts: int) -> Floats:
+    """Room for :func:`_raise` over ``cuts`` cuts."""
+    rows = 1
+    while 1 << rows <= cuts:
+        rows += 1
+    return np.zeros((rows, cuts))
+
+
+@_compiled
+def _raised(peaks: Floats) -> Floats:
+    """Value (G,) of each cut after all calls of :func:`_raise`."""
+    for k in range(len(peaks) - 1, 0, -1):
+        half = 1 << (k - 1)
+        for cut in range(peaks.shape[1] - 2 * half + 1):
+            peaks[k - 1, cut] = max(peaks[k - 1, cut], peaks[k, cut])
+            peaks[k - 1, cut + half] = max(peaks[k - 1, cut + half], peaks[k, cut])
+    values: Floats = peaks[0]
+    return values
+
+
+@_compiled
+def _score_regions(
+    regions: _Int,
+    rank: int,
+    touched: _Int,
+    count: int,
+    truth: Floats,
+    far: Ints,
+    overlaps: Floats,
+    peaks: Floats,
+) -> None:
+    """Close the time in which each changed region had its old box, and overlap the new boxes."""
+    for i in range(count):
+        region = touched[i]
+        born = regions[region, _BORN]
+        if born > rank and overlaps[region] > 0:
+            _raise(peaks, rank, born, overlaps[region])
+        if regions[region, _PARENT] == region:
+            regions[region, _BORN] = rank
+            overlaps[region] = _best_overlap(
+                regions[region, _LEFT],
+                regions[region, _TOP],
+                min(regions[region, _RIGHT] + 1, far[0]),
+                min(regions[region, _BOTTOM] + 1, far[1]),
+                truth,
+            )
+
+
+@_compiled
+def _score_holes(
+    regions: _Int,
+    rank: int,
+    touched: _Int,
+    count: int,
+    truth: Floats,
+    far: Ints,
+    overlaps: Floats,
+    peaks: Floats,
+) -> None:
+    """Do the same for holes, whose contours run through the pixels round them."""
+    for i in range(count):
+        region = touched[i]
+        if region == _OUTSIDE:
+            continue
+        born = regions[region, _BORN]
+        if born < rank and overlaps[region] > 0:
+            _raise(peaks, born, rank, overlaps[region])
+        if regions[region, _PARENT] == region:
+            regions[region, _BORN] = rank
+            overlaps[region] = _best_overlap(
+                regions[region, _LEFT] - 1,
+                regions[region, _TOP] - 1,
+                min(regions[region, _RIGHT] + 2, far[0]),
+                min(regions[region, _BOTTOM] + 2, far[1]),
+                truth,
+            )
+
+
+@_compiled
+def _sweep_holes(
+    order: Ints, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
+) -> None:
+    """Raise ``peaks`` by the boxes of all holes: 4-connected background off the border."""
+    labels, regions, touched = _tables(height, width)
+    overlaps = np.empty(len(regions))
+    stride, cuts = width + 2, len(starts) - 2
+    # What touches the border belongs to the outside, which is no hole and never becomes part of
+    # another region.
+    for x in range(stride):
+        labels[x] = labels[(height + 1) * stride + x] = _OUTSIDE
+    for y in range(height + 2):
+        labels[y * stride] = labels[y * stride + width + 1] = _OUTSIDE
+    _start(regions, _OUTSIDE, 0, 0, 0, -1)
+    regions[_OUTSIDE, _SIZE] = height * width
+    used = _OUTSIDE + 1
+    for rank in range(cuts):
+        pixels = order[starts[rank] : starts[rank + 1]]
+        used, count = _grow(pixels, rank, labels, stride, _JOIN_4, regions, used, touched)
+        _score_holes(regions, rank, touched, count, truth, far, overlaps, peaks)
+    for region in range(_OUTSIDE + 1, used):
+        if regions[region, _PARENT] == region and overlaps[region] > 0:
+            _raise(peaks, regions[region, _BORN], cuts, overlaps[region])
+
+
+# ------------------------------------------------------------------------------------- public
+
+
+@_compiled
+def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, Floats]:
+    """Contours of a map at each of its G cuts, as OpenCV's findContours would tell them.
+
+    Args:
+        ranks: (h, w), none above ``cuts``; cut g keeps the pixels of rank above g.
+        cuts: G, at least 1.
+        truth: true boxes (n, 4); none where overlaps are not asked for.
+        far: (2,) where the far corners of boxes are clipped to before they overlap.
+
+    Returns:
+        Box (G, 4), x, y, x + w, y + h, of the contour of largest contourArea (of equals the first
+        in OpenCV's order), not clipped; and the best IoU (G,) of any contour's box, those of holes
+        included, with a true one. Both are zero at cuts that keep nothing.
+    """
+    height, width = ranks.shape
+    order, starts = _by_rank(ranks, cuts)
+    labels, regions, touched = _tables(height, width)
+    leaders, overlaps = np.empty_like(touched), np.empty(len(regions))
+    stride, used, ahead = width + 2, _OUTSIDE + 1, 0
+    boxes, peaks = np.zeros((cuts, 4), np.int64), _peaks(cuts)
+    for rank in range(cuts, 0, -1):
+        pixels = order[starts[rank] : starts[rank + 1]]
+        used, count = _grow(pixels, rank, labels, stride, _JOIN_8, regions, used, touched)
+        if count > 0:
+            ahead = _lead(regions, rank, labels, stride, touched, count, leaders, ahead)
+            if len(truth) > 0:
+                _score_regions(regions, rank, touched, count, truth, far, overlaps, peaks)
+        if ahead > 0:
+            _put_box(regions, _last(regions, leaders, ahead), boxes[rank - 1])
+    if len(truth) > 0:
+        for region in range(_OUTSIDE + 1, used):
+            if regions[region, _PARENT] == region and overlaps[region] > 0:
+                _raise(peaks, 0, regions[region, _BORN], overlaps[region])
+        _sweep_holes(order, starts, height, width, truth, far, peaks)
+    return boxes, _raised(peaks)
+
+
+@_compiled
+def largest_components(ranks: Ranks, cuts: int) -> Ints:
+    """Box (G, 4) of the 8-connected component of most pixels at each of G cuts.
+
+    Of equals it is the first in raster order; zero at cuts that keep nothing. See :func:`contours`
+    for the arguments. One leader is enough here: a region that gains pixels is larger for it, so
+    those that are level with the leader can only come to lead by changing themselves.
+    """
+    height, width = ranks.shape
+    order, starts = _by_rank(ranks, cuts)
+    labels, regions, touched = _tables(height, width)
+    boxes, used, best = np.zeros((cuts, 4), np.int64), _OUTSIDE + 1, 0
+    for rank in range(cuts, 0, -1):
+        pixels = order[starts[rank] : starts[rank + 1]]
+        used, count = _grow(pixels, rank, labels, width + 2, _JOIN_8, regions, used, touched)
+        if best > 0:
+            best = _root(regions, best)
+        for i in range(count):
+            region = touched[i]
+            if regions[region, _PARENT] == region and (
+                best == 0
+                or regions[region, _SIZE] > regions[best, _SIZE]
+                or (
+                    regions[region, _SIZE] == regions[best, _SIZE]
+                    and regions[region, _FIRST] < regions[best, _FIRST]
+                )
+            ):
+                best = region
+        if best > 0:
+            _put_box(regions, best, boxes[rank - 1])
+    return boxes
