@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,35 +129,46 @@ def test_nan_is_no_foreground() -> None:
 
 
 _FRESH = """
-import logging, numpy as np
+import logging, sys, types
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-from wsolbench.metrics import sweep
+import numpy as np
+from numba import njit
+name = "wsolbench.metrics.sweep"
+module = sys.modules[name] = types.ModuleType(name)
+module.__file__ = sys.argv[1]
+exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), vars(module))
 for _ in range(2):
-    sweep.largest_components(np.ones((2, 2), np.uint16), 1)
+    assert module.largest_components(np.ones((2, 3), np.uint16), 1).tolist() == [[0, 0, 3, 2]]
 """
+_SAID = "compiling scoring kernels, once\n"
 
 
-def test_compiling_is_announced_once_and_kept(tmp_path: Any) -> None:
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", _FRESH],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stderr
-        for _ in range(2)
-    ]
-    assert said == ["compiling scoring kernels, once\n", ""]
-    assert logging.getLogger("wsolbench") is sweep.log
+@pytest.fixture
+def fixed_copy(tmp_path: Path) -> Path:
+    """The module in a folder that takes no cache, as an installed one may be; also for root."""
+    copy = tmp_path / "installed" / "sweep.py"
+    copy.parent.mkdir()
+    copy.write_text(Path(sweep.__file__).read_text())
+    (copy.parent / "__pycache__").touch()
+    return copy
 
 
-def test_without_a_folder_for_the_code_it_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **options: object) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: ("compiled", function)
+def _said(copy: Path, home: Path) -> str:
+    """What a fresh process says that uses the kernels twice."""
+    changed = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    command = [sys.executable, "-c", _FRESH, str(copy)]
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | changed
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return done.stderr
 
-    monkeypatch.setattr(sweep, "njit", refuse)
-    assert sweep._compiled(max) == ("compiled", max)  # type: ignore[comparison-overlap]
+
+def test_compiling_is_announced_once_and_kept_in_the_users_folder(
+    fixed_copy: Path, tmp_path: Path
+) -> None:
+    assert [_said(fixed_copy, tmp_path) for _ in range(2)] == [_SAID, ""]
+    assert list((tmp_path / "cache").rglob("sweep.*.nbi"))
+
+
+def test_without_any_folder_to_keep_it_in_it_is_compiled_anew(fixed_copy: Path) -> None:
+    nowhere = fixed_copy.parent / "__pycache__"  # a file
+    assert [_said(fixed_copy, nowhere) for _ in range(2)] == [_SAID] * 2
