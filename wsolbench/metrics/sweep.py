@@ -43,6 +43,8 @@ _AXIAL = 0b01010101
 _PARENT, _SIZE, _LEFT, _TOP, _RIGHT, _BOTTOM, _FIRST, _STAMP, _BORN = range(9)
 _SQUARES, _EULER, _AREA, _LIMIT = range(9, 13)
 _COLUMNS = 13
+# The first six are shared by the table of runs.
+_RUN_START, _RUN_END, _RUN_COLUMNS = 6, 7, 8
 _OUTSIDE = 1
 _UNBOUNDED = 1 << 30
 
@@ -592,38 +594,62 @@ def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, F
 
 
 @_compiled
+def _edges(row: Ranks, cut: int, edges: _Int) -> int:
+    """Write where runs of kept pixels start and end (one past the last); return how many numbers.
+
+    Without branches: those of noise are not to be foreseen.
+    """
+    count, before = 0, False
+    for x in range(len(row)):
+        kept = row[x] > cut
+        edges[count] = x
+        count += kept != before
+        before = kept
+    edges[count] = len(row)
+    return count + before
+
+
+@_compiled
 def _runs(ranks: Ranks, cut: int, runs: _Int) -> int:
     """Join the runs of kept pixels in each row with those they touch in the row above.
 
-    A run is a row of the table of regions, with its own start and end (one past its last pixel) in
-    two columns that the box does not use. Returns their number.
+    A run is a row of the table of regions, with its own start and end in two columns that the box
+    does not use. The root of several is the first in raster order. Returns their number.
     """
     height, width = ranks.shape
+    edges = np.empty(width + 1, np.int32)
     used = above = above_end = 0
     for y in range(height):
-        row, x = used, 0
-        while x < width:
-            if ranks[y, x] <= cut:
-                x += 1
-                continue
-            start = x
-            while x < width and ranks[y, x] > cut:
-                x += 1
-            _start(runs, used, start, y, used, 0)
-            runs[used, _SIZE], runs[used, _RIGHT] = x - start, x - 1
-            runs[used, _STAMP], runs[used, _BORN] = start, x
-            while above < above_end and runs[above, _BORN] < start:
+        row = used
+        for k in range(0, _edges(ranks[y], cut, edges), 2):
+            start, end, root = edges[k], edges[k + 1], used
+            runs[used, _PARENT], runs[used, _SIZE] = used, end - start
+            runs[used, _LEFT], runs[used, _RIGHT] = start, end - 1
+            runs[used, _TOP] = runs[used, _BOTTOM] = y
+            runs[used, _RUN_START], runs[used, _RUN_END] = start, end
+            while above < above_end and runs[above, _RUN_END] < start:
                 above += 1
-            touching, root = above, used
-            while touching < above_end and runs[touching, _STAMP] <= x:
+            touching = above
+            while touching < above_end and runs[touching, _RUN_START] <= end:
                 other = _root(runs, touching)
                 if other != root:
-                    root = _merge(runs, root, other)
+                    root = _join_runs(runs, min(root, other), max(root, other))
                 touching += 1
             above = max(above, touching - 1)  # it may touch the next run as well
             used += 1
         above, above_end = row, used
     return used
+
+
+@_compiled
+def _join_runs(runs: _Int, root: int, other: int) -> int:
+    """Make one root part of another one that comes before it, and return that."""
+    runs[other, _PARENT] = root
+    runs[root, _SIZE] += runs[other, _SIZE]
+    runs[root, _LEFT] = min(runs[root, _LEFT], runs[other, _LEFT])
+    runs[root, _RIGHT] = max(runs[root, _RIGHT], runs[other, _RIGHT])
+    runs[root, _BOTTOM] = max(runs[root, _BOTTOM], runs[other, _BOTTOM])
+    return root
 
 
 @_compiled
@@ -635,16 +661,12 @@ def largest_components(ranks: Ranks, cuts: int) -> Ints:
     a cut is faster than a visit to each pixel in the order of ranks.
     """
     height, width = ranks.shape
-    runs = np.empty((height * ((width + 1) // 2), _COLUMNS), np.int32)
+    runs = np.empty((height * ((width + 1) // 2), _RUN_COLUMNS), np.int32)
     boxes = np.zeros((cuts, 4), np.int64)
     for cut in range(cuts):
         used, best = _runs(ranks, cut, runs), 0
         for run in range(used):
-            size = runs[run, _SIZE]
-            if runs[run, _PARENT] == run and (
-                size > runs[best, _SIZE]
-                or (size == runs[best, _SIZE] and runs[run, _FIRST] < runs[best, _FIRST])
-            ):
+            if runs[run, _SIZE] > runs[best, _SIZE]:
                 best = run
         if used > 0:
             _put_box(runs, best, boxes[cut])
