@@ -2,8 +2,8 @@
 
 A plugin registers itself by name when its module is imported::
 
-    @register_method("ts-cam")
-    class TSCAM(Method): ...
+    @register_method("my-method")
+    class MyMethod(Method): ...
 
 Nothing is imported before the first question is asked. A file that fails to import makes its own
 name unusable and no other. Files whose names start with an underscore are helpers, not plugins.
