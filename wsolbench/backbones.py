@@ -14,7 +14,11 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+import wsolbench.synthetic.backbones  # noqa: F401  timm then knows them
 from wsolbench.errors import InputError, did_you_mean
+
+#: weights that come with the package
+PACKAGED = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ def create(
 
     Args:
         name: timm name, with its weights tag.
-        pretrained: load ``<weights_dir>/<name>.safetensors`` if there, else timm's download.
+        pretrained: load ``<weights_dir>/<name>.safetensors`` or the package's if there, else
+            timm's download.
         image_size: side of the input in pixels; position embeddings are resampled to it.
         weights_dir: folder of weights, or None.
         args: further arguments of timm's constructor.
@@ -57,17 +62,16 @@ def create(
 
 
 def weights_file(name: str, weights_dir: Path | None) -> Path | None:
-    """Return the weights of ``name`` in the user's folder, or None when they are not there.
+    """Return the weights of ``name`` in the user's folder, else in the package, else None.
 
     Raises:
         InputError: when the folder itself does not exist.
     """
-    if weights_dir is None:
-        return None
-    if not weights_dir.is_dir():
+    if weights_dir is not None and not weights_dir.is_dir():
         raise InputError(f"weights folder {weights_dir} does not exist; check --weights-dir")
-    file = weights_dir / f"{name}.safetensors"
-    return file if file.is_file() else None
+    folders = (weights_dir, PACKAGED) if weights_dir is not None else (PACKAGED,)
+    files = (folder / f"{name}.safetensors" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
 
 
 def input_statistics(model: nn.Module) -> InputStatistics:

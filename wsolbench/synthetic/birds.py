@@ -1,0 +1,178 @@
+"""Birds made of parts, each of which tells something of the species.
+
+After FunnyBirds (Hesse et al., ICCV 2023), in two dimensions. A species is a pattern of the body,
+and a kind of tail, of crest and of wing; colours say nothing of it. In the local frame a bird looks
+to the right, its body lies at the origin and a unit is about the length of body and head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from wsolbench.synthetic.shapes import Bools, Ellipse, Floats, Placement, Point, Polygon, Shape
+
+Color = tuple[float, float, float]
+
+#: in the order of their numbers in part masks, which begin at 1
+PART_NAMES = ("body", "wing", "tail", "head", "crest", "beak", "legs")
+#: how far a bird reaches from its origin, in local units
+REACH = 0.8
+
+
+@dataclass(frozen=True, order=True)
+class Species:
+    """What tells a bird's class: a kind of each of four features.
+
+    Attributes:
+        pattern: of the body: belly, stripes, spots, checks.
+        tail: forked or a fan.
+        crest: none, spiky or round.
+        wing: round or pointed, each with its own bars.
+    """
+
+    pattern: int
+    tail: int
+    crest: int
+    wing: int
+
+
+ALL_SPECIES = tuple(Species(*kinds) for kinds in product(range(4), range(2), range(3), range(2)))
+#: Any two of these differ in two features or more, so that no single part is enough to tell one,
+#: and none is the only one to tell it by.
+BENCHMARK_SPECIES = tuple(s for s in ALL_SPECIES if s.pattern == (s.tail + s.crest + s.wing) % 4)
+PRETRAINING_SPECIES = tuple(s for s in ALL_SPECIES if s not in BENCHMARK_SPECIES)
+
+
+@dataclass(frozen=True)
+class Bird:
+    """One bird in a picture.
+
+    Attributes:
+        species: its class.
+        placement: where it is.
+        colors: two of the plumage, of the head, and of beak and legs; 0 to 255.
+        telling: size of tail, crest and wing, 1 for the usual one.
+    """
+
+    species: Species
+    placement: Placement
+    colors: tuple[Color, Color, Color, Color]
+    telling: float = 1.0
+
+
+@dataclass(frozen=True)
+class Coat:
+    """Two colours and the pattern in which the second lies on the first."""
+
+    first: Color
+    second: Color
+    pattern: str = "plain"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: its index in :data:`PART_NAMES`, its shapes and its colours."""
+
+    index: int
+    shapes: tuple[Shape, ...]
+    coat: Coat
+
+    def covers(self, u: Floats, v: Floats) -> Bools:
+        """Which local points lie in any of the shapes."""
+        covered = np.zeros(u.shape, np.bool_)
+        for shape in self.shapes:
+            covered |= shape.covers(u, v)
+        return covered
+
+
+def parts(bird: Bird) -> Iterator[Part]:
+    """Parts from the farthest to the nearest; a later one hides an earlier one."""
+    first, second, head, bare = bird.colors
+    species, size = bird.species, bird.telling
+    body = ("belly", "stripes", "spots", "checks")[species.pattern]
+    wing = ("edge", "bars")[species.wing]
+    shapes: tuple[tuple[str, tuple[Shape, ...], Coat], ...] = (
+        ("tail", _tail(species.tail, size), Coat(second, first, ("tip", "plain")[species.tail])),
+        ("legs", _LEGS, Coat(bare, bare)),
+        ("body", (Ellipse((0.0, 0.0), (0.30, 0.20)),), Coat(first, second, body)),
+        ("crest", _crest(species.crest, size), Coat(second, second)),
+        ("head", (Ellipse((0.29, -0.19), (0.135, 0.13)),), Coat(head, head)),
+        ("beak", (Polygon(((0.40, -0.245), (0.565, -0.175), (0.40, -0.135))),), Coat(bare, bare)),
+        ("wing", _wing(species.wing, size), Coat(second, head, wing)),
+        ("head", (Ellipse((0.335, -0.215), (0.034, 0.034)),), Coat(_WHITE, _WHITE)),
+        ("head", (Ellipse((0.342, -0.215), (0.020, 0.020)),), Coat(_BLACK, _BLACK)),
+    )
+    for name, outline, coat in shapes:
+        if outline:
+            yield Part(PART_NAMES.index(name), outline, coat)
+
+
+def pattern(name: str, u: Floats, v: Floats) -> Bools:
+    """Where the second colour lies: (rows, columns) of the local points."""
+    if name == "belly":
+        return np.asarray(v > 0.05)
+    if name in ("stripes", "bars"):
+        return _odd(u, 0.085)
+    if name == "spots":
+        x, y = (np.abs(_rest(w, 0.12)) for w in (u, v))
+        return np.asarray(x * x + y * y < 0.036 * 0.036)
+    if name == "checks":
+        return _odd(u, 0.095) ^ _odd(v, 0.095)
+    if name == "edge":
+        return np.asarray(v > 0.075)
+    if name == "tip":
+        return np.asarray(u < -0.47)
+    return np.zeros(u.shape, np.bool_)
+
+
+def _odd(w: Floats, width: float) -> Bools:
+    return np.asarray(np.floor(w / width) % 2 == 1)
+
+
+def _rest(w: Floats, width: float) -> Floats:
+    return np.asarray(w - np.floor(w / width + 0.5) * width)
+
+
+_WHITE: Color = (250.0, 250.0, 250.0)
+_BLACK: Color = (10.0, 10.0, 10.0)
+
+_LEGS: tuple[Shape, ...] = (
+    Polygon(((-0.03, 0.15), (0.00, 0.15), (0.03, 0.37), (0.09, 0.40), (0.00, 0.40), (-0.01, 0.36))),
+    Polygon(((0.09, 0.15), (0.12, 0.15), (0.15, 0.37), (0.21, 0.40), (0.12, 0.40), (0.11, 0.36))),
+)
+
+
+def _tail(kind: int, size: float) -> tuple[Shape, ...]:
+    forked = (
+        ((-0.20, -0.08), (-0.66, -0.20), (-0.50, -0.05), (-0.22, 0.03)),
+        ((-0.22, -0.03), (-0.50, 0.07), (-0.68, 0.20), (-0.20, 0.09)),
+    )
+    fan = (((-0.20, -0.06), (-0.60, -0.19), (-0.66, 0.02), (-0.60, 0.20), (-0.20, 0.08)),)
+    return tuple(_scaled(points, (-0.24, 0.0), size) for points in (fan if kind else forked))
+
+
+def _crest(kind: int, size: float) -> tuple[Shape, ...]:
+    spikes = (
+        ((0.22, -0.27), (0.10, -0.46), (0.28, -0.30)),
+        ((0.25, -0.29), (0.22, -0.52), (0.33, -0.30)),
+        ((0.29, -0.29), (0.35, -0.50), (0.37, -0.28)),
+    )
+    if kind == 1:
+        return tuple(_scaled(points, (0.28, -0.30), size) for points in spikes)
+    return (Ellipse((0.24, -0.30), (0.12 * size, 0.13 * size)),) if kind == 2 else ()
+
+
+def _wing(kind: int, size: float) -> tuple[Shape, ...]:
+    if kind == 0:
+        return (Ellipse((-0.05, 0.02), (0.17 * size, 0.12 * size)),)
+    points = ((0.14, -0.08), (0.02, 0.13), (-0.46, 0.02), (-0.12, -0.09))
+    return (_scaled(points, (0.0, 0.0), size),)
+
+
+def _scaled(points: tuple[Point, ...], anchor: Point, size: float) -> Polygon:
+    x0, y0 = anchor
+    return Polygon(tuple((x0 + (x - x0) * size, y0 + (y - y0) * size) for x, y in points))
