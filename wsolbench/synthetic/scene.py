@@ -130,7 +130,7 @@ def _bird(
     random: Random, species: Species, knobs: Knobs, count: int, others: Sequence[Bird]
 ) -> Bird:
     crowd = 1.0 if count == 1 else 0.55
-    scale = crowd * (50 + 45 * random.random())
+    scale = crowd * (36 + 50 * random.random())
     center = _free_place(random, 0.66 * scale, others)
     turn = 0.36 * (random.random() - 0.5)
     flip = random.random() < 0.5
