@@ -13,14 +13,21 @@ from itertools import product
 
 import numpy as np
 
-from wsolbench.synthetic.shapes import Bools, Ellipse, Floats, Placement, Point, Polygon, Shape
+from wsolbench.synthetic.shapes import (
+    Bools,
+    Bounds,
+    Ellipse,
+    Floats,
+    Placement,
+    Point,
+    Polygon,
+    Shape,
+)
 
 Color = tuple[float, float, float]
 
 #: in the order of their numbers in part masks, which begin at 1
 PART_NAMES = ("body", "wing", "tail", "head", "crest", "beak", "legs")
-#: how far a bird reaches from its origin, in local units
-REACH = 0.8
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +87,11 @@ class Part:
     index: int
     shapes: tuple[Shape, ...]
     coat: Coat
+
+    def bounds(self) -> Bounds:
+        """A local rectangle that contains all shapes."""
+        u0, v0, u1, v1 = zip(*(shape.bounds() for shape in self.shapes), strict=True)
+        return min(u0), min(v0), max(u1), max(v1)
 
     def covers(self, u: Floats, v: Floats) -> Bools:
         """Which local points lie in any of the shapes."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsolbench.synthetic.birds import REACH, Part, parts, pattern
-from wsolbench.synthetic.scene import SIDE, THING_REACH, Scene
+from wsolbench.synthetic.birds import Part, parts, pattern
+from wsolbench.synthetic.scene import SIDE, Scene
 from wsolbench.synthetic.shapes import Floats, Placement, Window
 
 #: cells a side of the three layers of clouds, and their weights
@@ -19,19 +19,19 @@ def paint(scene: Scene) -> NDArray[np.uint8]:
     bits = np.random.PCG64(scene.noise)
     canvas = _background(scene, bits)
     for thing in scene.behind:
-        _lay(canvas, thing.part, thing.placement, THING_REACH)
+        _lay(canvas, thing.part, thing.placement)
     for bird in scene.birds:
         for part in parts(bird):
-            _lay(canvas, part, bird.placement, REACH)
+            _lay(canvas, part, bird.placement)
     for thing in scene.front:
-        _lay(canvas, thing.part, thing.placement, THING_REACH)
+        _lay(canvas, thing.part, thing.placement)
     grain = _uniform(bits, SIDE * SIDE).reshape(SIDE, SIDE, 1)
     return np.asarray(np.clip(canvas + _GRAIN * (2 * grain - 1), 0, 255).astype(np.uint8))
 
 
-def _lay(canvas: Floats, part: Part, placement: Placement, reach: float) -> None:
+def _lay(canvas: Floats, part: Part, placement: Placement) -> None:
     """Paint a part with its pattern, lit from above."""
-    window = Window.around(placement, reach, SIDE)
+    window = Window.around(placement, part.bounds(), SIDE)
     u, v = placement.local(*window.centers())
     covered = part.covers(u, v)
     second = pattern(part.coat.pattern, u, v)[..., None]

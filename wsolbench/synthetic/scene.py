@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 #: side of a picture in pixels
 SIDE = 128
-#: how far a thing that is no bird reaches from its origin, in its units of half a side
-THING_REACH = 1.2
 
 
 @dataclass(frozen=True)

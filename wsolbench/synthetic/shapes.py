@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Point = tuple[float, float]
+#: least and largest coordinates: u0, v0, u1, v1
+Bounds = tuple[float, float, float, float]
 
 
 class Shape(Protocol):
     """A region of the plane."""
+
+    def bounds(self) -> Bounds:
+        """A rectangle that contains it."""
+        ...
 
     def covers(self, u: Floats, v: Floats) -> Bools:
         """Say which of the points (u, v), arrays of one shape, lie inside."""
@@ -32,6 +38,11 @@ class Ellipse:
     center: Point
     axes: Point
 
+    def bounds(self) -> Bounds:
+        """As :meth:`Shape.bounds`."""
+        (x, y), (a, b) = self.center, self.axes
+        return x - a, y - b, x + a, y + b
+
     def covers(self, u: Floats, v: Floats) -> Bools:
         """As :meth:`Shape.covers`."""
         x, y = (u - self.center[0]) / self.axes[0], (v - self.center[1]) / self.axes[1]
@@ -43,6 +54,11 @@ class Polygon:
     """A polygon; a point is inside when a ray from it crosses the border an odd number of times."""
 
     points: tuple[Point, ...]
+
+    def bounds(self) -> Bounds:
+        """As :meth:`Shape.bounds`."""
+        x, y = zip(*self.points, strict=True)
+        return min(x), min(y), max(x), max(y)
 
     def covers(self, u: Floats, v: Floats) -> Bools:
         """As :meth:`Shape.covers`."""
@@ -71,13 +87,24 @@ class Placement:
     turn: float
     flip: bool
 
+    @property
+    def _rotation(self) -> Point:
+        square = self.turn * self.turn
+        return (1 - square) / (1 + square), 2 * self.turn / (1 + square)
+
     def local(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Local coordinates of pixel positions."""
-        square = self.turn * self.turn
-        cosine, sine = (1 - square) / (1 + square), 2 * self.turn / (1 + square)
+        cosine, sine = self._rotation
         x, y = (x - self.center[0]) / self.scale, (y - self.center[1]) / self.scale
         u, v = cosine * x + sine * y, cosine * y - sine * x
         return (-u if self.flip else u), v
+
+    def pixel(self, u: float, v: float) -> Point:
+        """Pixel position of a local point."""
+        cosine, sine = self._rotation
+        u = -u if self.flip else u
+        x, y = cosine * u - sine * v, sine * u + cosine * v
+        return self.center[0] + self.scale * x, self.center[1] + self.scale * y
 
 
 @dataclass(frozen=True)
@@ -90,11 +117,14 @@ class Window:
     y1: int
 
     @classmethod
-    def around(cls, placement: Placement, reach: float, side: int) -> Window:
-        """The part of a picture of ``side`` pixels that is within ``reach`` local units."""
-        radius = reach * placement.scale
-        low = [max(0, int(c - radius)) for c in placement.center]
-        high = [min(side, int(c + radius) + 1) for c in placement.center]
+    def around(cls, placement: Placement, bounds: Bounds, side: int) -> Window:
+        """The part of a picture of ``side`` pixels that contains a rectangle of a local frame."""
+        u0, v0, u1, v1 = bounds
+        corners = [placement.pixel(u, v) for u in (u0, u1) for v in (v0, v1)]
+        x, y = zip(*corners, strict=True)
+        # A pixel more on each side than rounding could need.
+        low = [max(0, int(min(w)) - 1) for w in (x, y)]
+        high = [min(side, int(max(w)) + 2) for w in (x, y)]
         return cls(low[0], low[1], max(low[0], high[0]), max(low[1], high[1]))
 
     @property

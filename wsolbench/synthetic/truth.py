@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsolbench.synthetic.birds import REACH, Bird, parts
-from wsolbench.synthetic.scene import SIDE, THING_REACH, Scene
+from wsolbench.synthetic.birds import Bird, parts
+from wsolbench.synthetic.scene import SIDE, Scene
 from wsolbench.synthetic.shapes import Window
 
 
@@ -22,7 +22,7 @@ def part_map(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     for number, bird in enumerate(scene.birds, start=1):
         _lay(birds, kinds, bird, number)
     for thing in scene.front:
-        window = Window.around(thing.placement, THING_REACH, SIDE)
+        window = Window.around(thing.placement, thing.part.bounds(), SIDE)
         hidden = thing.part.covers(*thing.placement.local(*window.centers()))
         birds[window.slices][hidden] = 0
         kinds[window.slices][hidden] = 0
@@ -30,9 +30,8 @@ def part_map(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _lay(birds: NDArray[np.uint8], kinds: NDArray[np.uint8], bird: Bird, number: int) -> None:
-    window = Window.around(bird.placement, REACH, SIDE)
-    u, v = bird.placement.local(*window.centers())
     for part in parts(bird):
-        covered = part.covers(u, v)
+        window = Window.around(bird.placement, part.bounds(), SIDE)
+        covered = part.covers(*bird.placement.local(*window.centers()))
         birds[window.slices][covered] = number
         kinds[window.slices][covered] = part.index + 1
