@@ -14,11 +14,9 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-import wsolbench.synthetic.backbones  # noqa: F401  timm then knows them
 from wsolbench.errors import InputError, did_you_mean
-
-#: weights that come with the package
-PACKAGED = Path(__file__).parent / "weights"
+from wsolbench.packing import unpack
+from wsolbench.small import PACKAGED
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _load(model: nn.Module, name: str, file: Path) -> None:
         raise InputError(f"{file}: not readable as safetensors ({error}); copy it again") from error
     classifier = cast(dict[str, Any], model.pretrained_cfg).get("classifier")
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    wanted = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    wanted = unpack(state)
     for head in heads:
         wanted.pop(f"{head}.weight", None)
         wanted.pop(f"{head}.bias", None)

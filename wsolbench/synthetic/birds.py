@@ -1,8 +1,8 @@
 """Birds made of parts, each of which tells something of the species.
 
 After FunnyBirds (Hesse et al., ICCV 2023), in two dimensions. A species is a pattern of the body,
-and a kind of tail, of crest and of wing; colours say nothing of it. In the local frame a bird looks
-to the right, its body lies at the origin and a unit is about the length of body and head.
+and a kind of tail, of crest and of wing, each with its colour. In the local frame a bird looks to
+the right, its body lies at the origin and a unit is about the length of body and head.
 """
 
 from __future__ import annotations
@@ -55,20 +55,39 @@ PRETRAINING_SPECIES = tuple(s for s in ALL_SPECIES if s not in BENCHMARK_SPECIES
 
 
 @dataclass(frozen=True)
+class Colors:
+    """Colours of a bird, 0 to 255; ``mark`` is that of its patterns, ``bare`` of beak and legs."""
+
+    body: Color
+    wing: Color
+    tail: Color
+    head: Color
+    mark: Color
+    bare: Color
+
+
+@dataclass(frozen=True)
 class Bird:
     """One bird in a picture.
 
     Attributes:
         species: its class.
         placement: where it is.
-        colors: two of the plumage, of the head, and of beak and legs; 0 to 255.
+        colors: those of its species, a little off.
         telling: size of tail, crest and wing, 1 for the usual one.
     """
 
     species: Species
     placement: Placement
-    colors: tuple[Color, Color, Color, Color]
+    colors: Colors
     telling: float = 1.0
+
+
+#: of each kind of each feature: what the species tells of a bird's colours
+BODY: tuple[Color, ...] = ((205, 70, 40), (230, 190, 50), (60, 100, 190), (80, 150, 70))
+TAIL: tuple[Color, ...] = ((50, 50, 60), (215, 110, 150))
+HEAD: tuple[Color, ...] = ((165, 170, 175), (125, 80, 50), (40, 145, 145))
+WING: tuple[Color, ...] = ((125, 75, 165), (235, 225, 190))
 
 
 @dataclass(frozen=True)
@@ -103,18 +122,21 @@ class Part:
 
 def parts(bird: Bird) -> Iterator[Part]:
     """Parts from the farthest to the nearest; a later one hides an earlier one."""
-    first, second, head, bare = bird.colors
-    species, size = bird.species, bird.telling
+    species, size, of = bird.species, bird.telling, bird.colors
     body = ("belly", "stripes", "spots", "checks")[species.pattern]
     wing = ("edge", "bars")[species.wing]
     shapes: tuple[tuple[str, tuple[Shape, ...], Coat], ...] = (
-        ("tail", _tail(species.tail, size), Coat(second, first, ("tip", "plain")[species.tail])),
-        ("legs", _LEGS, Coat(bare, bare)),
-        ("body", (Ellipse((0.0, 0.0), (0.30, 0.20)),), Coat(first, second, body)),
-        ("crest", _crest(species.crest, size), Coat(second, second)),
-        ("head", (Ellipse((0.29, -0.19), (0.135, 0.13)),), Coat(head, head)),
-        ("beak", (Polygon(((0.40, -0.245), (0.565, -0.175), (0.40, -0.135))),), Coat(bare, bare)),
-        ("wing", _wing(species.wing, size), Coat(second, head, wing)),
+        ("tail", _tail(species.tail, size), Coat(of.tail, of.mark, ("tip", "plain")[species.tail])),
+        ("legs", _LEGS, Coat(of.bare, of.bare)),
+        ("body", (Ellipse((0.0, 0.0), (0.30, 0.20)),), Coat(of.body, of.mark, body)),
+        ("crest", _crest(species.crest, size), Coat(of.head, of.head)),
+        ("head", (Ellipse((0.29, -0.19), (0.135, 0.13)),), Coat(of.head, of.head)),
+        (
+            "beak",
+            (Polygon(((0.40, -0.245), (0.565, -0.175), (0.40, -0.135))),),
+            Coat(of.bare, of.bare),
+        ),
+        ("wing", _wing(species.wing, size), Coat(of.wing, of.mark, wing)),
         ("head", (Ellipse((0.335, -0.215), (0.034, 0.034)),), Coat(_WHITE, _WHITE)),
         ("head", (Ellipse((0.342, -0.215), (0.020, 0.020)),), Coat(_BLACK, _BLACK)),
     )

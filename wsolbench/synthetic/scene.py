@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from wsolbench.synthetic.birds import Bird, Coat, Color, Part, Species
+from wsolbench.synthetic.birds import (
+    BODY,
+    HEAD,
+    TAIL,
+    WING,
+    Bird,
+    Coat,
+    Color,
+    Colors,
+    Part,
+    Species,
+)
 from wsolbench.synthetic.shapes import Ellipse, Placement, Point, Polygon, Shape
 
 T = TypeVar("T")
@@ -76,20 +87,8 @@ _GROUNDS: tuple[tuple[Color, Color], ...] = (
     ((110, 60, 40), (180, 110, 60)),
     ((60, 70, 120), (140, 150, 200)),
 )
-_PLUMAGE: tuple[Color, ...] = (
-    (200, 40, 40),
-    (230, 120, 30),
-    (235, 200, 50),
-    (90, 160, 60),
-    (40, 130, 140),
-    (50, 90, 190),
-    (120, 70, 170),
-    (200, 90, 140),
-    (120, 80, 50),
-    (60, 60, 65),
-    (240, 235, 225),
-    (160, 165, 170),
-)
+_PLUMAGE: tuple[Color, ...] = (*BODY, *TAIL, *HEAD, *WING)
+_MARKS: tuple[Color, ...] = ((245, 240, 230), (35, 30, 30), (90, 60, 45), (240, 215, 130))
 _BARE: tuple[Color, ...] = ((235, 160, 40), (70, 60, 55), (190, 70, 60), (200, 180, 120))
 _PATTERNS = ("plain", "plain", "belly", "belly", "stripes", "spots", "checks")
 
@@ -132,11 +131,19 @@ def _bird(
     center = _free_place(random, 0.66 * scale, others)
     turn = 0.36 * (random.random() - 0.5)
     flip = random.random() < 0.5
-    first, second, head = _distinct(random, _PLUMAGE, 3)
-    plumage = [_jittered(random, color, 14) for color in (first, second, head)]
-    bare = _jittered(random, _pick(random, _BARE), 10)
     placement = Placement(center, scale, turn, flip)
-    return Bird(species, placement, (plumage[0], plumage[1], plumage[2], bare), knobs.telling)
+    return Bird(species, placement, _colors(random, species), knobs.telling)
+
+
+def _colors(random: Random, species: Species) -> Colors:
+    return Colors(
+        body=_jittered(random, BODY[species.pattern], 22),
+        wing=_jittered(random, WING[species.wing], 22),
+        tail=_jittered(random, TAIL[species.tail], 22),
+        head=_jittered(random, HEAD[species.crest], 22),
+        mark=_jittered(random, _pick(random, _MARKS), 14),
+        bare=_jittered(random, _pick(random, _BARE), 10),
+    )
 
 
 def _free_place(random: Random, margin: float, others: Sequence[Bird]) -> Point:
