@@ -31,6 +31,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from wsolbench.errors import InputError, did_you_mean
 
@@ -312,9 +313,15 @@ def read_dataset_part(text: str, where: str) -> DatasetPart:
     return DatasetPart(fields, backbones)
 
 
+def first_problem(error: ValidationError) -> ErrorDetails:
+    """The problem to tell first: a misspelt field also makes the right one missing."""
+    problems = error.errors()
+    return next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+
+
 def validation_line(error: ValidationError, known: Sequence[str], what: str) -> str:
     """Say the first problem of a pydantic error in one line, with the nearest known field."""
-    first = error.errors()[0]
+    first = first_problem(error)
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         leaf = str(first["loc"][-1])
@@ -341,7 +348,7 @@ def _validated(fields: dict[str, Any]) -> Recipe:
 
 
 def _known_beside(error: ValidationError) -> list[str]:
-    location = error.errors()[0]["loc"]
+    location = first_problem(error)["loc"]
     parents: dict[str, type[BaseModel]] = {"optim": Optim, "schedule": Schedule}
     model = parents.get(str(location[0]), Recipe) if len(location) > 1 else Recipe
     return list(model.model_fields)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
-from wsolbench.recipe import validation_line
+from wsolbench.recipe import first_problem, validation_line
 from wsolbench.request import Request
 
 FOLDER: Traversable = resources.files("wsolbench") / "suites"
@@ -55,7 +55,7 @@ def load_suite(name: str) -> Suite:
     except yaml.YAMLError as error:
         raise InputError(f"suite '{name}': not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        inside = len(error.errors()[0]["loc"]) > 1
+        inside = len(first_problem(error)["loc"]) > 1
         known = list((Request if inside else Suite).model_fields)
         raise InputError(f"suite '{name}': {validation_line(error, known, 'field')}") from error
 
