@@ -219,7 +219,8 @@ def _run(arguments: argparse.Namespace) -> int:
         prepared(recipe, request)
     made: dict[Any, Result] = {}
     for number, (recipe, request) in enumerate(plan, 1):
-        log.info("run %d of %d: %s on %s", number, len(plan), recipe.method, recipe.dataset)
+        what = (recipe.method, recipe.dataset, recipe.seed)
+        log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
         results = prepared(recipe, request).execute()
         made |= {result.identity(): result for result in results}
         _say(results)

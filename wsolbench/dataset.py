@@ -133,8 +133,10 @@ def shuffled_labels(train: Sequence[Sample], seed: int) -> list[Sample]:
     A permutation, so that every class keeps its number of images. It depends on nothing but the
     seed and the ids: it is the same on every machine and in every epoch.
     """
-    ranked = sorted(train, key=lambda s: _hash(f"wsolbench-shuffle:{seed}:{s.image_id}"))
-    return [replace(s, label=other.label) for s, other in zip(train, ranked, strict=True)]
+    named = sorted(train, key=lambda s: s.image_id)
+    mixed = sorted(train, key=lambda s: _hash(f"wsolbench-shuffle:{seed}:{s.image_id}"))
+    dealt = {s.image_id: other.label for s, other in zip(named, mixed, strict=True)}
+    return [replace(s, label=dealt[s.image_id]) for s in train]
 
 
 def _order(image_id: str) -> str:
