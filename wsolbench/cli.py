@@ -314,7 +314,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
     from wsolbench.request import make_request
 
-    (recipe,) = make_request(_given(arguments, *_WHAT, *_EVERYWHERE)).recipes()
+    fields = _given(arguments, *_WHAT, *_EVERYWHERE)
+    (recipe,) = make_request({**fields, "method": [arguments.method]}).recipes()
     print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).rstrip())
     return 0
 

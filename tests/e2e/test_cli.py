@@ -486,6 +486,7 @@ def test_wrong_arguments_of_run(places: Finished, more: list[str], said: str) ->
         (["run", "--method", "sat"], "arguments are required: --dataset (see wsolbench run --help"),
         (["run", "--method", "sat", "--dataset", "cub", "--seed"], "--seed: expected one argument"),
         (["show", "--method", "sat", "--dataset", "cup"], "did you mean 'cub'?"),
+        (["show", "--method", "sat,cam", "--dataset", "cub"], "unknown method 'sat,cam'"),
         (["show", "--method", "sat", "--dataset", "cub", "--set", "x=1"], "recipe field 'x'"),
         (["table"], "no results folder 'results'; name another with --results"),
         (["table", "--format", "html"], "argument --format: invalid choice: 'html'"),
