@@ -104,6 +104,12 @@ class Sat(Method):
         exempt = frozenset() if self.options.decay_tokens else frozenset(tokens)
         return decay_groups(self, lr, weight_decay, exempt)
 
+    def official_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Theirs is the transformer itself, and the fixed blur is among its parameters."""
+        own = ("loc_token", "loc_embed", "head.")
+        kept = {name: value for name, value in state.items() if name != "weight"}
+        return {n if n.startswith(own) else f"vit.{n}": value for n, value in kept.items()}
+
 
 def _masked_attention(masks: list[Tensor]) -> plain.Attend:
     """Attention whose columns are scaled by the spatial token's mask, which is kept in ``masks``.

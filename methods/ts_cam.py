@@ -63,6 +63,10 @@ class TsCam(Method):
         """Class token and position embedding do not decay."""
         return decay_groups(self, lr, weight_decay, frozenset({"pos_embed", "cls_token"}))
 
+    def official_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Theirs is the transformer itself."""
+        return {n if n.startswith("head.") else f"vit.{n}": value for n, value in state.items()}
+
 
 def _observed_attention(rows: list[Tensor]) -> plain.Attend:
     """The usual attention; the class token's row (B, N), mean over heads, is kept in ``rows``."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.packing import unpack
+from wsolbench.recipe import NO_BACKBONE
 from wsolbench.small import PACKAGED
 
 
@@ -25,6 +26,10 @@ class InputStatistics:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+class NoBackbone(nn.Module):
+    """What a method gets whose recipe has ``backbone: none``: no parameters, nothing to call."""
 
 
 def create(
@@ -38,7 +43,7 @@ def create(
     """Build a timm model without its classifier.
 
     Args:
-        name: timm name, with its weights tag.
+        name: timm name, with its weights tag; ``none`` for :class:`NoBackbone`.
         pretrained: load ``<weights_dir>/<name>.safetensors`` or the package's if there, else
             timm's download.
         image_size: side of the input in pixels; position embeddings are resampled to it.
@@ -49,6 +54,8 @@ def create(
         InputError: for an unknown name, an argument that the model does not take, weights that do
             not fit, or weights that are neither on disk nor reachable.
     """
+    if name == NO_BACKBONE:
+        return NoBackbone()
     _check_name(name)
     file = weights_file(name, weights_dir) if pretrained else None
     download = pretrained and file is None
@@ -73,7 +80,12 @@ def weights_file(name: str, weights_dir: Path | None) -> Path | None:
 
 
 def input_statistics(model: nn.Module) -> InputStatistics:
-    """Return the mean and standard deviation of the model's own configuration."""
+    """Return the mean and standard deviation of the model's own configuration.
+
+    Without a backbone they are 0 and 1: images stay in [0, 1].
+    """
+    if isinstance(model, NoBackbone):
+        return InputStatistics(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config = resolve_model_data_config(model)
     return InputStatistics(mean=tuple(config["mean"]), std=tuple(config["std"]))
 
@@ -113,13 +125,13 @@ def _load(model: nn.Module, name: str, file: Path) -> None:
     for head in heads:
         wanted.pop(f"{head}.weight", None)
         wanted.pop(f"{head}.bias", None)
-    misfit = _misfit(model.state_dict(), wanted)
-    if misfit:
-        raise InputError(f"{file} holds no weights of '{name}': {misfit}")
+    difference = misfit(model.state_dict(), wanted)
+    if difference:
+        raise InputError(f"{file} holds no weights of '{name}': {difference}")
     model.load_state_dict(wanted)
 
 
-def _misfit(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str:
+def misfit(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> str:
     """Say in half a line how a file differs from a model; empty when it does not."""
     missing = sorted(model.keys() - file.keys())
     if missing:

@@ -6,16 +6,28 @@ import argparse
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsolbench import __version__
 from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 
+if TYPE_CHECKING:
+    from wsolbench.dataset import Split
+    from wsolbench.metrics.scorer import Scorer
+    from wsolbench.recipe import Recipe
+    from wsolbench.request import Request
+    from wsolbench.results import Result
+
+log = logging.getLogger("wsolbench")
+
 DATA_VARIABLE = "WSOLBENCH_DATA"
+#: options that say what to run, which the runs of a suite say themselves
+_WHAT = ("method", "dataset", "recipe", "backbone", "batch_size", "protocol", "set", "weights")
+#: options that apply to all runs of a suite too
+_EVERYWHERE = ("epochs", "precision", "seed")
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -101,15 +113,15 @@ def _command(sub: Any, name: str, text: str, run: Callable[[argparse.Namespace],
     return parser
 
 
-def _add_data(parser: _Parser) -> None:
-    parser.add_argument("--dataset", required=True, metavar="D", help="dataset to use")
+def _add_data(parser: _Parser, required: bool = True) -> None:
+    parser.add_argument("--dataset", required=required, metavar="D", help="dataset to use")
     text = f"folder that contains the dataset's own (else ${DATA_VARIABLE}, else ./data)"
     parser.add_argument("--data-root", metavar="DIR", type=Path, help=text)
 
 
 def _add_recipe(parser: _Parser) -> None:
     add = parser.add_argument
-    add("--recipe", default="default", metavar="R", help="default, released or declared")
+    add("--recipe", metavar="R", help="default (unless given), released or declared")
     add("--backbone", metavar="TIMM_NAME", help="timm model, with its weights tag")
     add("--epochs", metavar="N", type=int)
     add("--batch-size", metavar="N", type=int)
@@ -126,10 +138,14 @@ def _add_results(parser: _Parser) -> None:
 
 def _add_run(sub: Any) -> _Parser:
     parser = _command(sub, "run", "Train, score, write records and the leaderboard.", _run)
-    parser.add_argument("--method", required=True, metavar="M[,M2...]", type=_names)
-    _add_data(parser)
-    _add_recipe(parser)
     add = parser.add_argument
+    text = "named runs: a name that `list` shows, or a .yaml file (default, when nothing is named)"
+    add("--suite", metavar="S", help=text)
+    add("--method", metavar="M[,M2...]", type=_names)
+    _add_data(parser, required=False)
+    _add_recipe(parser)
+    text = "score these trained weights: the authors' checkpoint, or one of results/runs"
+    add("--weights", metavar="FILE", type=Path, help=text)
     add("--seed", metavar="N[,N2...]", type=_seeds, help="one run for each")
     text = "folder with <timm name>.safetensors (else timm downloads)"
     add("--weights-dir", metavar="DIR", type=Path, help=text)
@@ -164,7 +180,7 @@ def _add_table(sub: Any) -> _Parser:
 
 
 def _add_list(sub: Any) -> _Parser:
-    return _command(sub, "list", "Name the methods, datasets and protocols.", _list)
+    return _command(sub, "list", "Name the methods, datasets, protocols and suites.", _list)
 
 
 def _add_show(sub: Any) -> _Parser:
@@ -181,6 +197,7 @@ def _add_show(sub: Any) -> _Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench import tables
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
@@ -190,44 +207,64 @@ def _run(arguments: argparse.Namespace) -> int:
     make_deterministic()
     device = choose_device(arguments.device)
     data = SharedData(_data_root(arguments))
-    places = Places(arguments.results, arguments.weights_dir, arguments.save_maps)
-    recipes = [_recipe(arguments, m, s) for m in arguments.method for s in arguments.seed or [None]]
-    lines = [_command_line(arguments, r.method, r.seed, device.type) for r in recipes]
+    folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
+    plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
+
+    def prepared(recipe: Recipe, request: Request) -> Run:
+        places = Places(*folders, request.weights)
+        return Run(recipe, data, places, device, request.command(recipe, device.type))
+
     # refuse what can be refused before the first hour of training
-    for recipe in {recipe.key(): recipe for recipe in recipes}.values():
-        Run(recipe, data, places, device, command="")
-    for recipe, command in zip(recipes, lines, strict=True):
-        for result in Run(recipe, data, places, device, command).execute():
-            figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
-            print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
+    for recipe, request in {_apart(recipe): (recipe, request) for recipe, request in plan}.values():
+        prepared(recipe, request)
+    made: dict[Any, Result] = {}
+    for number, (recipe, request) in enumerate(plan, 1):
+        what = (recipe.method, recipe.dataset, recipe.seed)
+        log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
+        results = prepared(recipe, request).execute()
+        made |= {result.identity(): result for result in results}
+        _say(results)
         _warn(write_leaderboard(arguments.results, _titles()))
+    print(f"\n{tables.terminal(made.values(), _titles())}\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
     return 0
+
+
+def _apart(recipe: Recipe) -> tuple[object, ...]:
+    """What may be refused does not depend on the seed."""
+    return recipe.key(), recipe.protocol, recipe.precision
+
+
+def _say(results: Sequence[Result]) -> None:
+    for result in results:
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
+        recipe = result.recipe
+        print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
 
 
 def _score(arguments: argparse.Namespace) -> int:
     from wsolbench.files import write_text
     from wsolbench.protocol import load_protocol
     from wsolbench.registry import DATASETS
-    from wsolbench.scoring import saved_predictions, score
+    from wsolbench.scoring import saved_predictions, score, scores_of
 
     protocol = load_protocol(arguments.protocol)
-    holdout = _default_holdout() if arguments.holdout is None else arguments.holdout
     held_out = protocol.selection.kind == "held-out"
     if held_out and arguments.val_maps is None:
         raise InputError(
             f"protocol '{protocol.name}' chooses its threshold on held-out images; "
             "give their maps with --val-maps DIR"
         )
-    dataset = DATASETS.get(arguments.dataset)(_data_root(arguments), holdout if held_out else 0)
-    threshold = None
-    if held_out:
-        samples = dataset.samples("val")
-        stream = saved_predictions(arguments.val_maps, samples)
-        threshold = score(stream, samples, protocol, dataset.name, "val").select_threshold()
-    samples = dataset.samples("test")
-    stream = saved_predictions(arguments.maps, samples)
-    scores = score(stream, samples, protocol, dataset.name, "test").compute(threshold)
+    holdout = _holdout(arguments) if held_out else 0
+    dataset = DATASETS.get(arguments.dataset)(_data_root(arguments), holdout)
+    maps = {"val": arguments.val_maps, "test": arguments.maps}
+
+    def scorer(split: Split) -> Scorer:
+        samples = dataset.samples(split)
+        stream = saved_predictions(maps[split], samples)
+        return score(stream, samples, protocol, dataset.name, split)
+
+    scores = scores_of(protocol, scorer)
     for name, value in scores.figures.items():
         print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
     if scores.threshold is not None:
@@ -256,13 +293,16 @@ def _table(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from wsolbench.protocol import load_protocol, protocol_names
     from wsolbench.registry import DATASETS, METHODS
+    from wsolbench.suite import load_suite, suite_names
 
     methods = {
         n: f"{METHODS.get(n).info.paper}, {METHODS.get(n).info.year}" for n in METHODS.names()
     }
     datasets = {n: f"{DATASETS.get(n).title}: {DATASETS.get(n).layout}" for n in DATASETS.names()}
     protocols = {n: load_protocol(n).title for n in protocol_names()}
-    for kind, entries in (("method", methods), ("dataset", datasets), ("protocol", protocols)):
+    suites = {n: load_suite(n).title for n in suite_names()}
+    named = {"method": methods, "dataset": datasets, "protocol": protocols, "suite": suites}
+    for kind, entries in named.items():
         for name, text in entries.items():
             print(f"{kind:<9} {name:<12} {text}")
     _warn([f"{n}: {why}" for r in (METHODS, DATASETS) for n, why in r.broken.items()])
@@ -272,7 +312,10 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     import yaml
 
-    recipe = _recipe(arguments, arguments.method, arguments.seed)
+    from wsolbench.request import make_request
+
+    fields = _given(arguments, *_WHAT, *_EVERYWHERE)
+    (recipe,) = make_request({**fields, "method": [arguments.method]}).recipes()
     print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).rstrip())
     return 0
 
@@ -280,51 +323,27 @@ def _show(arguments: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------- helpers
 
 
-def _recipe(arguments: argparse.Namespace, method: str, seed: int | None) -> Any:
-    from wsolbench.protocol import load_protocol
-    from wsolbench.recipe import RECIPE_NAMES, parse_assignments, read_sections, resolve
-    from wsolbench.registry import DATASETS, METHODS, resource_text
-    from wsolbench.run import method_options
+def _requests(arguments: argparse.Namespace) -> Sequence[Request]:
+    from wsolbench.request import make_request
+    from wsolbench.suite import DEFAULT, load_suite
 
-    name = arguments.recipe
-    if name not in RECIPE_NAMES:
-        raise InputError(f"unknown recipe '{name}'{did_you_mean(name, RECIPE_NAMES)}")
-    cls = METHODS.get(method)
-    DATASETS.get(arguments.dataset)
-    text = resource_text(cls)
-    if text is None:
-        raise InputError(f"method '{method}' has no recipe file; put a .yaml beside its .py")
-    overrides = {**_overrides(arguments, seed), **parse_assignments(arguments.set)}
-    sections = read_sections(text, f"recipes of '{method}'")
-    recipe = resolve(sections, method, arguments.dataset, name, overrides)
-    for protocol in recipe.protocol:
-        load_protocol(protocol)
-    # the options as the method reads them: whether a default was spelt out makes no other recipe
-    options = method_options(recipe).model_dump(mode="json")
-    return recipe.model_copy(update={"options": options})
+    what, everywhere = _given(arguments, *_WHAT), _given(arguments, *_EVERYWHERE)
+    if what and arguments.suite is not None:
+        option = next(iter(what)).replace("_", "-")
+        raise InputError(f"--{option} does not go with --suite, whose runs say what they are")
+    if not what:
+        return [request.but(everywhere) for request in load_suite(arguments.suite or DEFAULT).runs]
+    missing = ", ".join(f"--{name}" for name in ("method", "dataset") if name not in what)
+    if missing:
+        raise InputError(
+            f"the following arguments are required: {missing} (see wsolbench run --help)"
+        )
+    return [make_request(what | everywhere)]
 
 
-def _overrides(arguments: argparse.Namespace, seed: int | None) -> dict[str, Any]:
-    given = {
-        "backbone": arguments.backbone,
-        "epochs": arguments.epochs,
-        "batch_size": arguments.batch_size,
-        "protocol": arguments.protocol,
-        "precision": arguments.precision,
-        "seed": seed,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _command_line(arguments: argparse.Namespace, method: str, seed: int, device: str) -> str:
-    """The command that makes one record again; where data and weights lie is the user's affair."""
-    words = ["python run_benchmark.py", f"--method {method}", f"--dataset {arguments.dataset}"]
-    words.append(f"--recipe {arguments.recipe}")
-    for option, value in _overrides(arguments, None).items():
-        text = ",".join(value) if option == "protocol" else value
-        words.append(f"--{option.replace('_', '-')} {shlex.quote(str(text))}")
-    words.extend(f"--set {shlex.quote(assignment)}" for assignment in arguments.set)
-    return " ".join([*words, f"--device {device}", f"--seed {seed}"])
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    values = {name: getattr(arguments, name, None) for name in names}
+    return {name: value for name, value in values.items() if value not in (None, [])}
 
 
 def _data_root(arguments: argparse.Namespace) -> Path:
@@ -332,10 +351,12 @@ def _data_root(arguments: argparse.Namespace) -> Path:
     return given if given is not None else Path(os.environ.get(DATA_VARIABLE) or "data")
 
 
-def _default_holdout() -> int:
-    from wsolbench.recipe import regime
+def _holdout(arguments: argparse.Namespace) -> int:
+    from wsolbench.recipe import default_holdout
+    from wsolbench.request import dataset_part
 
-    return int(regime("default")["holdout"])
+    given: int | None = arguments.holdout
+    return default_holdout(dataset_part(arguments.dataset)) if given is None else given
 
 
 def _titles() -> dict[str, str]:

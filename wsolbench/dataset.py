@@ -127,5 +127,21 @@ def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
     return frozenset(chosen)
 
 
+def shuffled_labels(train: Sequence[Sample], seed: int) -> list[Sample]:
+    """Deal the labels of training samples out anew: a control whose labels say nothing.
+
+    A permutation, so that every class keeps its number of images. It depends on nothing but the
+    seed and the ids: it is the same on every machine and in every epoch.
+    """
+    named = sorted(train, key=lambda s: s.image_id)
+    mixed = sorted(train, key=lambda s: _hash(f"wsolbench-shuffle:{seed}:{s.image_id}"))
+    dealt = {s.image_id: other.label for s, other in zip(named, mixed, strict=True)}
+    return [replace(s, label=dealt[s.image_id]) for s in train]
+
+
 def _order(image_id: str) -> str:
-    return hashlib.sha256(f"wsolbench-holdout:{image_id}".encode()).hexdigest()
+    return _hash(f"wsolbench-holdout:{image_id}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

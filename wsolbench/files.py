@@ -1,10 +1,12 @@
-"""Writing files whole or not at all, with errors that say what to do."""
+"""Files: written whole or not at all, with errors that say what to do; and their digests."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -50,6 +52,18 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".probe.{os.getpid()}"
     write_text(probe, "")
     probe.unlink()
+
+
+def sha256(file: Path) -> str:
+    """Hash a file's content, once for as long as the process lives and the file stays as it is."""
+    found = file.stat()
+    return _sha256(file, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _sha256(file: Path, size: int, changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_through(file: Path, write: Callable[[IO[bytes]], object]) -> None:

@@ -27,22 +27,25 @@ class MethodInfo:
         title: name in tables.
         paper: title of the paper, or a short reference.
         year: year of publication.
-        supervision: what beside the images the method may see.
+        supervision: what beside the images the method may see in training.
         batch_coupled: state that couples the images of a batch (decides how ranks may be split).
+        trainable: whether there is anything to train; else ``training_step`` is never called.
     """
 
     title: str
     paper: str
     year: int
-    supervision: Literal["labels", "boxes", "another run"] = "labels"
+    supervision: Literal["none", "labels", "boxes", "another run"] = "labels"
     batch_coupled: Literal["none", "bn", "rng", "loss"] = "none"
+    trainable: bool = True
 
 
 class Method(nn.Module, ABC):
     """A localization method on a backbone.
 
     Args:
-        backbone: a timm model as :func:`wsolbench.backbones.create` makes it, without classifier.
+        backbone: a timm model as :func:`wsolbench.backbones.create` makes it, without classifier;
+            an empty module where the recipe has ``backbone: none``.
         num_classes: number of classes K.
         options: the method's own hyper-parameters, an instance of ``self.Options``.
     """
@@ -75,6 +78,14 @@ class Method(nn.Module, ABC):
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimiser groups; by default weights decay, one-dimensional tensors do not."""
         return decay_groups(self, lr, weight_decay)
+
+    def official_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the authors' state dict under this module's names; by default they are the same.
+
+        Args:
+            state: every tensor of their checkpoint by its name, without a leading ``module.``.
+        """
+        return state
 
 
 def decay_groups(

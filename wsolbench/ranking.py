@@ -3,6 +3,10 @@
 A group holds the runs of one dataset, regime and protocol; a row of it the seeds of one recipe on
 one kind of device in one precision, from the same weights. Nothing is averaged across rows, and
 nothing is ranked across groups.
+
+A method that trains nothing has no schedule to agree with others': it stands in every group that
+shares its data, protocol, hold-out and image size. A control is shown beside the others without a
+rank.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ _CONDITIONS = {
     "pretrained",
     "schedule",
 }
+#: those of them that matter where nothing is trained
+_WITHOUT_TRAINING = {"holdout", "image_size"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Row:
     """Records that differ in nothing but their seed, in the order of the seeds.
 
     Attributes:
-        rank: 1 for the best of the group, equal for ties; None without a figure to rank by.
+        rank: 1 for the best of the group, equal for ties; None without a figure to rank by, and for
+            controls.
     """
 
     results: tuple[Result, ...]
@@ -84,8 +91,10 @@ class Group:
 
     @property
     def first(self) -> Result:
-        """A record of the group, for all that its records share."""
-        return self.rows[0].first
+        """A record of the group, for all that its records share; a trained one if there is any."""
+        return next(
+            (row.first for row in self.rows if not _trains_nothing(row.first)), self.rows[0].first
+        )
 
     @property
     def results(self) -> list[Result]:
@@ -111,22 +120,39 @@ class Group:
 
 def groups(results: Iterable[Result]) -> list[Group]:
     """Sort records into groups and rows; the order of ``results`` does not matter."""
-    sorted_in: defaultdict[tuple[Any, ...], defaultdict[tuple[str, ...], list[Result]]]
-    sorted_in = defaultdict(lambda: defaultdict(list))
+    everywhere: list[Result] = []
+    sorted_in: defaultdict[tuple[Any, ...], list[Result]] = defaultdict(list)
     for result in results:
-        sorted_in[_group_key(result)][_row_key(result)].append(result)
-    return [
-        Group(_ranked([_row(members) for _, members in sorted(rows.items())]))
-        for _, rows in sorted(sorted_in.items(), key=lambda item: item[0])
-    ]
+        if _trains_nothing(result):
+            everywhere.append(result)
+        else:
+            sorted_in[_group_key(result, _CONDITIONS)].append(result)
+    hosts = {key: _group_key(members[0], _WITHOUT_TRAINING) for key, members in sorted_in.items()}
+    for result in everywhere:
+        own = _group_key(result, _WITHOUT_TRAINING)
+        for key in [key for key, host in hosts.items() if host == own] or [own]:
+            sorted_in[key].append(result)
+    return [_group(members) for _, members in sorted(sorted_in.items(), key=lambda item: item[0])]
 
 
-def _group_key(result: Result) -> tuple[Any, ...]:
+def _trains_nothing(result: Result) -> bool:
+    """Whether the method trains nothing and has nothing that was trained elsewhere."""
+    return not result.recipe.trained and result.recipe.weights is None
+
+
+def _group_key(result: Result, fields: set[str]) -> tuple[Any, ...]:
     recipe, data, protocol = result.recipe, result.dataset, result.protocol
     alike = recipe.name == "default"
-    conditions = recipe.model_dump_json(include=_CONDITIONS) if alike else ""
+    conditions = recipe.model_dump_json(include=fields) if alike else ""
     regime = RECIPE_NAMES.index(recipe.name)
     return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
+
+
+def _group(members: Iterable[Result]) -> Group:
+    rows: defaultdict[tuple[str, ...], list[Result]] = defaultdict(list)
+    for result in members:
+        rows[_row_key(result)].append(result)
+    return Group(_ranked([_row(seeds) for _, seeds in sorted(rows.items())]))
 
 
 def _row_key(result: Result) -> tuple[str, ...]:
@@ -151,10 +177,14 @@ def _ranking_figure(rows: Sequence[Row]) -> Figure | None:
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     figure = _ranking_figure(rows)
-    means = [None if figure is None else row.mean(figure) for row in rows]
+    means = [None if figure is None or _control(row) else row.mean(figure) for row in rows]
     scores = [None if mean is None else round(mean, DECIMALS) for mean in means]
     ranked = [Row(row.results, _rank(s, scores)) for row, s in zip(rows, scores, strict=True)]
     return tuple(sorted(ranked, key=lambda row: (row.rank is None, row.rank)))
+
+
+def _control(row: Row) -> bool:
+    return row.first.recipe.train_labels != "official"
 
 
 def _rank(score: float | None, scores: list[float | None]) -> int | None:

@@ -1,9 +1,13 @@
 """Recipes: everything that determines a run, as typed data.
 
 A method's recipes stand in the YAML file beside it, one section per recipe name. A section holds
-recipe fields; its optional ``datasets`` mapping overrides them for single datasets, so that the
-released and declared regimes can say what their authors used where. The ``default`` section is laid
-over ``wsolbench/regimes/default.yaml``, which is the same for every method.
+recipe fields; its optional ``datasets`` mapping overrides them for single datasets, by name or
+shell pattern, so that the released and declared regimes can say what their authors used where. The
+``default`` section is laid over ``wsolbench/regimes/default.yaml``, which is the same for every
+method, and over what the dataset asks of that regime in the YAML file beside it.
+
+Layers, each over those before it: regime, dataset (``default`` only), method, the method's part for
+the dataset, the user's overrides.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib import resources
 from typing import Annotated, Any, Literal
 
@@ -21,9 +27,11 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from wsolbench.errors import InputError, did_you_mean
 
@@ -32,6 +40,16 @@ RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
 
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "precision", "protocol"})
+#: fields that only training looks at
+_TRAINING = frozenset(
+    {"epochs", "batch_size", "drop_last", "resize", "flip", "optim", "schedule", "train_labels"}
+)
+#: fields that describe the backbone
+_BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
+#: fields that have an option of their own, and its name
+_OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
+#: the backbone of a method that has none
+NO_BACKBONE = "none"
 
 
 class _Data(BaseModel):
@@ -81,9 +99,15 @@ class Recipe(_Data):
     Attributes:
         name: the regime: the suite's ``default``, the authors' code as ``released``, or as its
             flags ``declared``.
-        backbone: timm name; ``backbone_args`` go to timm's constructor (``drop_path_rate``).
+        backbone: timm name, or ``none`` for a method without one; ``backbone_args`` go to timm's
+            constructor (``drop_path_rate``).
         pretrained: start from the backbone's published weights.
+        weights: first ten hex digits of the SHA-256 of the trained weights that are scored as they
+            are; None where the run trains its own.
         holdout: training images a class set aside to choose thresholds.
+        epochs: 0 where nothing is trained.
+        optim: None only where nothing is trained.
+        train_labels: ``shuffled`` deals the labels of ``train`` out anew, as a control.
         image_size: side of the model's input in pixels; ``resize`` the side before the crop.
         flip: probability of a horizontal flip in training.
         drop_last: drop the last partial batch of an epoch.
@@ -96,16 +120,18 @@ class Recipe(_Data):
     backbone: str
     backbone_args: dict[str, float | int | bool | str] = {}
     pretrained: bool = True
+    weights: str | None = None
     seed: int = Field(0, ge=0)
     holdout: int = Field(0, ge=0)
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     drop_last: bool = False
     image_size: int = Field(224, ge=1)
     resize: int = Field(256, ge=1)
     flip: float = Field(0.5, ge=0, le=1)
-    optim: Optim
+    optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
+    train_labels: Literal["official", "shuffled"] = "official"
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
@@ -118,6 +144,18 @@ class Recipe(_Data):
             if name.endswith("_rate") and not 0 <= float(rate) < 1:
                 raise ValueError(f"{name} is a probability, in [0, 1), not {rate}")
         return value
+
+    @field_validator("optim")
+    @classmethod
+    def _needed_to_train(cls, value: Optim | None, others: ValidationInfo) -> Optim | None:
+        if value is None and others.data.get("epochs"):
+            raise ValueError("training needs one, such as {name: sgd, lr: 0.01}")
+        return value
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run trains: not a method without parameters, nor weights from a file."""
+        return self.epochs > 0
 
     def key(self) -> str:
         """Ten hex digits that name the training, whatever its seed, precision and scoring."""
@@ -132,35 +170,97 @@ class Recipe(_Data):
         return "-".join(parts)
 
 
+@dataclass(frozen=True)
+class DatasetPart:
+    """What a dataset asks of the default regime.
+
+    Attributes:
+        fields: recipe fields, laid between the regime and the method's own section.
+        backbones: stand-ins: where a recipe names the left one, the right one is taken.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=dict)
+
+
 def resolve(
     sections: Mapping[str, Any],
     method: str,
     dataset: str,
     name: RecipeName,
     overrides: Mapping[str, Any],
+    *,
+    part: DatasetPart | None = None,
+    trainable: bool = True,
+    weights: str | None = None,
 ) -> Recipe:
-    """Lay a method's recipe over its regime, then the dataset's part, then the user's overrides.
+    """Lay the layers of a recipe over each other, see the module.
+
+    Where nothing is trained, overrides of what only training looks at change nothing, and neither
+    do overrides of the backbone where the method has none: a command may hold several methods.
 
     Args:
         sections: content of the method's YAML file.
         method, dataset, name: which recipe.
         overrides: nested fields from the command line.
+        part: what the dataset asks of the default regime.
+        trainable: whether the method has anything to train.
+        weights: digest of trained weights, which are then not trained.
 
     Raises:
-        InputError: when the recipe does not exist, a field is unknown or of the wrong type, or an
-            override would contradict the other arguments.
+        InputError: when the recipe does not exist, a field is unknown or of the wrong type, an
+            override would contradict the other arguments, or no epoch is left to train in.
     """
-    for field in overrides.keys() & {"method", "dataset", "name"}:
-        option = "recipe" if field == "name" else field
-        raise InputError(f"recipe field '{field}' is set by --{option}, not by --set")
+    for clash in overrides.keys() & _OWN_OPTION.keys():
+        raise InputError(f"recipe field '{clash}' is set by --{_OWN_OPTION[clash]}, not by --set")
     if name not in sections:
         raise InputError(
             f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
         )
-    section = dict(sections[name])
-    per_dataset = section.pop("datasets", {}).get(dataset, {})
-    fields = _merge(regime(name), section, per_dataset, overrides)
-    return _validated({**fields, "method": method, "dataset": dataset, "name": name})
+    trains = trainable and weights is None
+    fields = _layered(sections[name], dataset, name, part or DatasetPart())
+    without_backbone = fields.get("backbone") == NO_BACKBONE
+    fields = _merge(fields, _heeded(overrides, trains, without_backbone))
+    if not trains:
+        fields["epochs"] = 0
+    if weights is not None or without_backbone:
+        fields["pretrained"] = False
+    own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
+    recipe = _validated({**fields, **own})
+    if trains and not recipe.trained:
+        raise InputError(
+            "recipe field 'epochs': 0 would leave the method untrained; take 1 or more"
+        )
+    return recipe
+
+
+def _layered(
+    section: Mapping[str, Any], dataset: str, name: RecipeName, part: DatasetPart
+) -> dict[str, Any]:
+    """All layers but the user's."""
+    part = part if name == "default" else DatasetPart()
+    own = {field: value for field, value in section.items() if field != "datasets"}
+    fields = _merge(
+        regime(name), part.fields, own, _for_dataset(section.get("datasets") or {}, dataset)
+    )
+    if fields.get("backbone") in part.backbones:
+        fields["backbone"] = part.backbones[fields["backbone"]]
+    return fields
+
+
+def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) -> dict[str, Any]:
+    """The overrides without those that mean nothing to this recipe."""
+    if overrides.get("backbone") == NO_BACKBONE and not without_backbone:
+        raise InputError(f"the method needs a backbone; '{NO_BACKBONE}' is for methods without one")
+    idle = (frozenset() if trains else _TRAINING) | (_BACKBONE if without_backbone else frozenset())
+    return {name: value for name, value in overrides.items() if name not in idle}
+
+
+def _for_dataset(parts: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
+    """The part under the dataset's own name, else under the first pattern that fits it."""
+    fitting = (pattern for pattern in parts if fnmatchcase(dataset, pattern))
+    name = dataset if dataset in parts else next(fitting, None)
+    return {} if name is None else parts[name] or {}
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -189,9 +289,39 @@ def read_sections(text: str, where: str) -> dict[str, Any]:
     return content
 
 
+def read_dataset_part(text: str, where: str) -> DatasetPart:
+    """Read a dataset's recipe file, whose one section is ``default``.
+
+    Args:
+        text: YAML.
+        where: what errors call the file.
+
+    Raises:
+        InputError: when it is no such file, or names a field that is none.
+    """
+    sections = read_sections(text, where)
+    for other in sections.keys() - {"default"}:
+        raise InputError(f"{where}: a dataset asks something of 'default' only, not of '{other}'")
+    fields = dict(sections.get("default", {}))
+    backbones = fields.pop("backbones", {})
+    known = Recipe.model_fields.keys() - _OWN_OPTION.keys()
+    for unknown in fields.keys() - known:
+        hint = did_you_mean(unknown, known | {"backbones"})
+        raise InputError(f"{where}: unknown recipe field '{unknown}'{hint}")
+    if not isinstance(backbones, dict) or not all(isinstance(b, str) for b in backbones.values()):
+        raise InputError(f"{where}: 'backbones' names a stand-in for each backbone, as a: b")
+    return DatasetPart(fields, backbones)
+
+
+def first_problem(error: ValidationError) -> ErrorDetails:
+    """The problem to tell first: a misspelt field also makes the right one missing."""
+    problems = error.errors()
+    return next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+
+
 def validation_line(error: ValidationError, known: Sequence[str], what: str) -> str:
     """Say the first problem of a pydantic error in one line, with the nearest known field."""
-    first = error.errors()[0]
+    first = first_problem(error)
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         leaf = str(first["loc"][-1])
@@ -205,6 +335,11 @@ def regime(name: RecipeName) -> dict[str, Any]:
     return yaml.safe_load(file.read_text("utf-8")) or {}
 
 
+def default_holdout(part: DatasetPart) -> int:
+    """Held-out images a class under the default regime of a dataset."""
+    return int(_merge(regime("default"), part.fields)["holdout"])
+
+
 def _validated(fields: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(fields)
@@ -213,7 +348,7 @@ def _validated(fields: dict[str, Any]) -> Recipe:
 
 
 def _known_beside(error: ValidationError) -> list[str]:
-    location = error.errors()[0]["loc"]
+    location = first_problem(error)["loc"]
     parents: dict[str, type[BaseModel]] = {"optim": Optim, "schedule": Schedule}
     model = parents.get(str(location[0]), Recipe) if len(location) > 1 else Recipe
     return list(model.model_fields)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from wsolbench import backbones, environment
 from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
-from wsolbench.dataset import Dataset, Sample, Split
+from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
+from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
-from wsolbench.files import check_writable
-from wsolbench.method import Method, Options
+from wsolbench.files import check_writable, sha256
+from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.metrics.scorer import Scorer, Scores
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
@@ -36,7 +37,7 @@ from wsolbench.results import (
     Weights,
     save_result,
 )
-from wsolbench.scoring import save_predictions, score
+from wsolbench.scoring import save_predictions, score, scores_of
 
 log = logging.getLogger("wsolbench")
 
@@ -52,11 +53,13 @@ class Places:
         results: folder of records, checkpoints and the leaderboard.
         weights_dir: folder of backbone weights, or None for timm's download.
         maps: folder to save score maps in, or None.
+        weights: file of trained weights, for recipes that name its digest; else None.
     """
 
     results: Path
     weights_dir: Path | None = None
     maps: Path | None = None
+    weights: Path | None = None
 
 
 class SharedData:
@@ -108,7 +111,8 @@ class Run:
     Raises:
         InputError: for unknown names, options or protocols, a missing dataset or weights that do
             not fit, a held-out protocol without hold-out, training images that are too few or too
-            small, or a folder that cannot be written to.
+            small, or a folder that cannot be written to. Training images are looked at only where
+            there is something to train.
     """
 
     def __init__(
@@ -122,8 +126,10 @@ class Run:
         self.fingerprint = self.dataset.fingerprint()
         classes = self.dataset.num_classes
         self.method, self.statistics = build_method(recipe, classes, places.weights_dir)
+        if recipe.weights is not None:
+            load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.method, recipe.image_size)
-        self.loader = self._train_loader(data.images(recipe))
+        self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
         # Last, so that a run that is refused leaves no trace.
         check_writable(places.results / MEASURED)
         if places.maps is not None:
@@ -162,12 +168,14 @@ class Run:
         return results
 
     def train(self) -> Progress:
-        """Train to the end, from the last checkpoint if there is one."""
-        weights = weights_stamp(self.recipe, self.places.weights_dir)
+        """Train to the end, from the last checkpoint if there is one; or leave all as it is."""
+        weights = weights_stamp(self.recipe, self.places)
         origin = {
             "environment": environment.collect(self.device).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
         }
+        if self.loader is None:
+            return Progress(origin=origin)
         checkpoint = self.folder / "checkpoint.pt"
         trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
@@ -175,15 +183,14 @@ class Run:
 
     def score(self, protocol: Protocol) -> Scores:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
-        threshold = None
-        if protocol.selection.kind == "held-out":
-            threshold = self._scorer(protocol, "val").select_threshold()
-        return self._scorer(protocol, "test").compute(threshold)
+        return scores_of(protocol, partial(self._scorer, protocol))
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe = self.recipe
+        recipe, samples = self.recipe, self.dataset.samples("train")
+        if recipe.train_labels == "shuffled":
+            samples = shuffled_labels(samples, recipe.seed)
         return TrainLoader(
-            self.dataset.samples("train"),
+            samples,
             images,
             recipe.batch_size,
             recipe.image_size,
@@ -251,8 +258,8 @@ class Run:
             scoring_commit=environment.code_state()[0],
             history=tuple(progress.history),
             weights=progress.origin["weights"],
-            pretraining=pretraining(self.recipe),
-            supervision=self.method.info.supervision,
+            pretraining=pretraining(self.recipe, self.places),
+            supervision=supervision(self.recipe, self.method.info),
             command=self.command,
             created=datetime.now(UTC),
         )
@@ -318,15 +325,39 @@ def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
             )
 
 
-def weights_stamp(recipe: Recipe, weights_dir: Path | None) -> Weights | None:
-    """Name the weights that training started from, with the SHA-256 of a local file."""
+def trained_weights(recipe: Recipe, places: Places) -> Path:
+    """Return the file of the weights that a recipe names by their digest.
+
+    Raises:
+        InputError: when it is missing or not that file any more.
+    """
+    file = places.weights
+    if file is None or not file.is_file() or not sha256(file).startswith(recipe.weights or "-"):
+        raise InputError(f"'{file}' is not the file whose SHA-256 begins with {recipe.weights}")
+    return file
+
+
+def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
+    """Name the weights that the run started from, with the SHA-256 of a local file."""
+    if recipe.weights is not None:
+        trained = trained_weights(recipe, places)
+        return Weights(name=trained.name, sha256=sha256(trained))
     if not recipe.pretrained:
         return None
-    file = backbones.weights_file(recipe.backbone, weights_dir)
-    digest = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
-    return Weights(name=recipe.backbone, sha256=digest)
+    file = backbones.weights_file(recipe.backbone, places.weights_dir)
+    return Weights(name=recipe.backbone, sha256=None if file is None else sha256(file))
 
 
-def pretraining(recipe: Recipe) -> str | None:
-    """What the weights had seen, as the tag of the backbone's timm name says."""
+def pretraining(recipe: Recipe, places: Places) -> str | None:
+    """What the weights had seen, as the tag of the backbone's timm name says, or their file."""
+    if recipe.weights is not None:
+        return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
+
+
+def supervision(recipe: Recipe, info: MethodInfo) -> str:
+    """What the method saw beside the images."""
+    if recipe.train_labels == "official":
+        return info.supervision
+    more = "" if info.supervision == "labels" else f"{info.supervision}, "
+    return f"{more}shuffled labels"

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from wsolbench.dataset import Sample
+from wsolbench.dataset import Sample, Split
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
-from wsolbench.metrics.scorer import Scorer, to_array
+from wsolbench.metrics.scorer import Scorer, Scores, to_array
 from wsolbench.protocol import Protocol
 from wsolbench.truth import read_truth
 from wsolbench.types import Prediction
@@ -61,6 +61,19 @@ def score(
     if waiting:
         raise InputError(f"no prediction for image '{next(iter(waiting))}'{_in_all(len(waiting))}")
     return scorer
+
+
+def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Scores:
+    """Return the figures of ``test``, with a threshold from ``val`` where the protocol wants one.
+
+    Args:
+        protocol: how maps become figures.
+        scorer: scores a split; ``val`` is asked for only where it is needed.
+    """
+    threshold = None
+    if protocol.selection.kind == "held-out":
+        threshold = scorer("val").select_threshold()
+    return scorer("test").compute(threshold)
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

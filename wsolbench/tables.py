@@ -41,6 +41,8 @@ REGIMES: dict[RecipeName, str] = {
     "declared": "Each method as the flags of its authors' code say, where the code behaves "
     "otherwise.",
 }
+#: figures that a terminal has room for
+_MAIN: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "max_box_acc_v2", "pxap", "top1_cls")
 #: cell of what a row does not have
 UNDEFINED = "-"
 _SEED = re.compile(r"\s--seed[=\s]\s*[\d,]+")
@@ -67,6 +69,11 @@ def markdown(results: Iterable[Result], titles: Titles) -> str:
 def latex(results: Iterable[Result], titles: Titles) -> str:
     """Return one table a group in LaTeX, for the package booktabs."""
     return "\n\n".join(_latex_group(group, titles) for group in groups(results))
+
+
+def terminal(results: Iterable[Result], titles: Titles) -> str:
+    """Return one narrow table a group, with the main figures."""
+    return "\n\n".join(_terminal_group(group, titles) for group in groups(results))
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:
@@ -188,8 +195,8 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
 def _measuring(group: Group) -> dict[str, Callable[[Row], str]]:
     """Columns of numbers."""
     columns: dict[str, Callable[[Row], str]] = {
-        "epochs": lambda row: str(row.first.recipe.epochs),
-        "batch": lambda row: str(row.first.recipe.batch_size),
+        "epochs": lambda row: _of_training(row, row.first.recipe.epochs),
+        "batch": lambda row: _of_training(row, row.first.recipe.batch_size),
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
@@ -198,6 +205,10 @@ def _measuring(group: Group) -> dict[str, Callable[[Row], str]]:
     if sources:
         columns[f"threshold ({', '.join(sources)})"] = _threshold
     return columns
+
+
+def _of_training(row: Row, value: int) -> str:
+    return str(value) if row.first.recipe.trained else UNDEFINED
 
 
 def _cells(group: Group, titles: Titles) -> tuple[list[str], list[list[str]], int]:
@@ -251,11 +262,13 @@ def _notes(group: Group) -> str:
 
 def _conditions(result: Result) -> str:
     recipe = result.recipe
+    shared = f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px"
+    if not recipe.trained:
+        return f"Here: nothing is trained, {shared}."
     dropped = ", last partial batch dropped" if recipe.drop_last else ""
     return (
         f"Here: {recipe.epochs} epochs, batch size {recipe.batch_size}{dropped}, "
-        f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px "
-        f"cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
+        f"{shared} cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
     )
 
 
@@ -305,6 +318,33 @@ _LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
 }
+
+
+def _terminal_group(group: Group, titles: Titles) -> str:
+    figures = [figure for figure in _MAIN if figure in group.figures]
+    columns = ["rank", "method", "dataset", *(_figure_title(group, f) for f in figures)]
+    rows = [
+        [
+            UNDEFINED if row.rank is None else str(row.rank),
+            _short_name(group, row, titles),
+            row.first.dataset.name,
+            *(_spread(row, figure=figure) for figure in figures),
+        ]
+        for row in group.rows
+    ]
+    align = ["left"] * 3 + ["right"] * len(figures)
+    table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
+    return f"{one_line(_heading(group))}\n\n{table}"
+
+
+def _short_name(group: Group, row: Row, titles: Titles) -> str:
+    """The method's title, and what tells the row from others of the method."""
+    recipe = row.first.recipe
+    alike = [other for other in group.rows if other.first.recipe.method == recipe.method]
+    more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
+    if recipe.train_labels != "official":
+        more.append(f"{recipe.train_labels} labels")
+    return one_line(", ".join([titles.get(recipe.method, recipe.method), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import io
@@ -14,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,51 +21,17 @@ import pytest
 import timm
 import torch
 import yaml
+from commands import CNN, SMALL, VIT, Done, call, files_below, one_line, records, succeed
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
-from wsolbench.cli import benchmark_main, main
+from wsolbench.cli import benchmark_main
 from wsolbench.engine.trainer import Trainer
 from wsolbench.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 #: times the kernel kills a training in one test
 KILLS = int(os.environ.get("WSOLBENCH_KILLS", "1"))
-
-SMALL = ("--set", "pretrained=false", "image_size=32", "resize=36", "--batch-size", "8")
-VIT = ("--backbone", "test_vit")
-CNN = ("--backbone", "test_resnet")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object, entry: Callable[[Sequence[str]], int] = main) -> Done:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = entry([str(argument) for argument in arguments])
-    return Done(code, out.getvalue(), err.getvalue())
-
-
-def succeed(*arguments: object, entry: Callable[[Sequence[str]], int] = main) -> Done:
-    done = call(*arguments, entry=entry)
-    assert done.code == 0, done.err
-    return done
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
-
-
-def records(results: Path) -> list[dict[str, Any]]:
-    files = sorted((results / "measured").glob("*.json"))
-    return [json.loads(file.read_text("utf-8")) for file in files]
 
 
 def record(results: Path, method: str, protocol: str) -> dict[str, Any]:
@@ -395,15 +359,6 @@ def checkpoint_time(results: Path) -> int:
 # -------------------------------------------------------------------------- runs that fail: 1
 
 
-def one_line(done: Done, code: int, said: str) -> None:
-    """Assert that a command failed as users are promised."""
-    assert done.code == code
-    assert done.out == ""
-    assert done.err.startswith("error: ")
-    assert done.err.count("\n") == 1
-    assert said in done.err
-
-
 def test_a_loss_of_nan_is_one_line(finished: Finished, tmp_path: Path) -> None:
     there = Finished(tmp_path / "results", tmp_path / "maps", finished.data)
     done = call("run", *there.arguments("sat", "default", "--set", "optim.lr=1e30"))
@@ -503,7 +458,7 @@ def run_with(places: Finished, *more: object, method: str = "sat") -> list[objec
         (["--set", "backbone_args.depht=3"], "backbone 'test_vit' does not take {"),
         (["--seed", "abc"], "argument --seed: takes numbers, got 'abc'"),
         (["--seed", "-1"], "recipe field 'seed': Input should be greater than or equal to 0"),
-        (["--epochs", "0"], "recipe field 'epochs': Input should be greater than or equal to 1"),
+        (["--epochs", "0"], "recipe field 'epochs': 0 would leave the method untrained"),
         (["--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
         (["--precision", "16"], "recipe field 'precision': Input should be '32' or 'bf16'"),
         (["--device", "gpu"], "unknown device 'gpu'"),
@@ -531,6 +486,7 @@ def test_wrong_arguments_of_run(places: Finished, more: list[str], said: str) ->
         (["run", "--method", "sat"], "arguments are required: --dataset (see wsolbench run --help"),
         (["run", "--method", "sat", "--dataset", "cub", "--seed"], "--seed: expected one argument"),
         (["show", "--method", "sat", "--dataset", "cup"], "did you mean 'cub'?"),
+        (["show", "--method", "sat,cam", "--dataset", "cub"], "unknown method 'sat,cam'"),
         (["show", "--method", "sat", "--dataset", "cub", "--set", "x=1"], "recipe field 'x'"),
         (["table"], "no results folder 'results'; name another with --results"),
         (["table", "--format", "html"], "argument --format: invalid choice: 'html'"),

@@ -185,6 +185,12 @@ def assert_optimiser(
     assert sorted(own) == sorted(released)
 
 
+def optim(recipe: Recipe) -> Optim:
+    """Return the optimiser of a recipe that trains."""
+    assert recipe.optim is not None
+    return recipe.optim
+
+
 def adamw(model: Any, optim: Optim) -> torch.optim.AdamW:
     """Return the recipe's optimiser on the model's groups."""
     groups = model.param_groups(optim.lr, optim.weight_decay)

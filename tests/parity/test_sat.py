@@ -135,14 +135,14 @@ def test_gradients(golden: Golden) -> None:
 def test_optimiser_groups(golden: Golden, name: RecipeName, prefix: str) -> None:
     recipe = ref.recipe("sat", name)
     model = build(golden, **recipe.options)
-    ref.assert_optimiser(model, ref.adamw(model, recipe.optim), golden, prefix, rename)
+    ref.assert_optimiser(model, ref.adamw(model, ref.optim(recipe)), golden, prefix, rename)
 
 
 @pytest.mark.parametrize(("name", "prefix"), RECIPES)
 def test_optimiser_steps(golden: Golden, name: RecipeName, prefix: str) -> None:
     recipe = ref.recipe("sat", name)
     model = build(golden, **recipe.options)
-    optimiser = ref.adamw(model, recipe.optim)
+    optimiser = ref.adamw(model, ref.optim(recipe))
     trace = golden.tensor(f"{prefix}/loss_trace")
     for done, expected in enumerate(trace, start=1):
         loss = model.train().training_step(golden.batch(), 0.0)["loss"]
@@ -152,7 +152,7 @@ def test_optimiser_steps(golden: Golden, name: RecipeName, prefix: str) -> None:
         after = golden.below(f"{prefix}/after{done}/")
         outputs = {k: after.pop(f"eval_{k}") for k in ("logits", "map") if f"eval_{k}" in after}
         if done == 1:
-            ref.assert_first_step(model, gradients, after, rename, recipe.optim.lr)
+            ref.assert_first_step(model, gradients, after, rename, ref.optim(recipe).lr)
         else:
             ref.assert_parameters(model, after, rename)
         assert_outputs(model, golden, outputs)

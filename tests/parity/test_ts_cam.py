@@ -111,13 +111,13 @@ def test_loss_and_gradients(golden: Golden) -> None:
 
 def test_optimiser_groups(golden: Golden) -> None:
     model = build(golden)
-    optimiser = ref.adamw(model, ref.recipe("ts-cam", "released").optim)
+    optimiser = ref.adamw(model, ref.optim(ref.recipe("ts-cam", "released")))
     ref.assert_optimiser(model, optimiser, golden, "opt", rename)
 
 
 def test_optimiser_steps(golden: Golden) -> None:
     model = build(golden).train()
-    optim = ref.recipe("ts-cam", "released").optim
+    optim = ref.optim(ref.recipe("ts-cam", "released"))
     optimiser = ref.adamw(model, optim)
     for done, expected in enumerate(golden.tensor("opt/loss_trace"), start=1):
         loss = model.training_step(golden.batch(), 0.0)["loss"]

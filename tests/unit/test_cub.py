@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import CLASSES, make_cub
 
-from wsolbench.dataset import Dataset
+from wsolbench.dataset import Dataset, shuffled_labels
 from wsolbench.errors import InputError
 from wsolbench.registry import DATASETS
 
@@ -194,6 +195,18 @@ def test_the_holdout_is_disjoint_nested_and_alone_has_boxes(shared: Path) -> Non
 
 def test_training_samples_have_no_boxes_without_a_holdout_either(tiny_cub: Path) -> None:
     assert not any(s.boxes for s in _cub(tiny_cub).samples("train"))
+
+
+def test_shuffled_labels_are_a_permutation_that_the_seed_decides(tiny_cub: Path) -> None:
+    train = DATASETS.get("cub")(tiny_cub).samples("train")
+    first, again, other = (shuffled_labels(train, seed) for seed in (0, 0, 1))
+    assert first == again
+    for dealt in (first, other):
+        assert [replace(s, label=0) for s in dealt] == [replace(s, label=0) for s in train]
+        assert sorted(s.label for s in dealt) == sorted(s.label for s in train)
+    labels = [[s.label for s in samples] for samples in (train, first, other)]
+    assert labels[0] != labels[1] != labels[2] != labels[0]
+    assert shuffled_labels(train[::-1], 0)[::-1] == first
 
 
 def test_a_holdout_that_leaves_nothing_is_refused(tiny_cub: Path) -> None:

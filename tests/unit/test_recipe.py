@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from wsolbench.errors import InputError
 from wsolbench.recipe import (
     RECIPE_NAMES,
+    DatasetPart,
     Optim,
     Recipe,
     RecipeName,
+    default_holdout,
     parse_assignments,
+    read_dataset_part,
     read_sections,
     resolve,
 )
@@ -109,6 +112,89 @@ def test_layers_cover_each_other_field_by_field() -> None:
     assert (there.epochs, there.holdout) == (7, 0)
 
 
+# ------------------------------------------------------------------- what a dataset asks for
+
+PART = """
+default:
+  epochs: 6
+  holdout: 3
+  image_size: 128
+  optim: {weight_decay: 0.5}
+  backbones: {big_vit: small_vit, big_cnn: small_cnn}
+"""
+SECTIONS: dict[str, Any] = {
+    "default": {
+        "backbone": "big_vit",
+        "image_size": 96,
+        "optim": {"name": "adamw", "lr": 0.1},
+        "datasets": {"birds*": {"optim": {"lr": 0.2}}, "birds-dark": {"optim": {"lr": 0.3}}},
+    },
+    "released": {
+        "backbone": "big_vit",
+        "epochs": 3,
+        "batch_size": 8,
+        "optim": {"name": "adamw", "lr": 0.1},
+        "protocol": ["p"],
+    },
+}
+
+
+def on(dataset: str, name: RecipeName = "default", **overrides: Any) -> Recipe:
+    part = read_dataset_part(PART, dataset)
+    return resolve(SECTIONS, "m", dataset, name, overrides, part=part)
+
+
+def test_a_dataset_lies_between_the_regime_and_the_method() -> None:
+    recipe = on("birds")
+    assert (recipe.epochs, recipe.holdout, recipe.batch_size) == (6, 3, 32)
+    assert recipe.image_size == 96
+    assert recipe.optim == Optim(name="adamw", lr=0.2, weight_decay=0.5)
+    assert recipe.backbone == "small_vit"
+    assert on("birds", epochs=1).epochs == 1
+    assert default_holdout(read_dataset_part(PART, "birds")) == 3
+    assert default_holdout(DatasetPart()) == 5
+
+
+def test_a_stand_in_is_for_the_recipe_not_for_the_user() -> None:
+    assert on("birds", backbone="big_cnn").backbone == "big_cnn"
+    assert on("birds", backbone="other").backbone == "other"
+
+
+def test_only_the_default_regime_heeds_a_dataset() -> None:
+    without = resolve(SECTIONS, "m", "birds", "released", {})
+    assert on("birds", "released") == without
+    assert without.backbone == "big_vit"
+
+
+def test_the_exact_name_of_a_dataset_goes_before_a_pattern() -> None:
+    rates = {d: on(d).optim for d in ("birds", "birds-lit", "birds-dark", "more-birds")}
+    assert {d: optim.lr for d, optim in rates.items() if optim} == {
+        "birds": 0.2,
+        "birds-lit": 0.2,
+        "birds-dark": 0.3,
+        "more-birds": 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("epochs:", "epohs:", "x: unknown recipe field 'epohs'; did you mean 'epochs'?"),
+        ("backbones:", "backbons:", "x: unknown recipe field 'backbons'; did you mean 'backbone"),
+        ("default:", "released:", "x: a dataset asks something of 'default' only, not of 'rel"),
+        ("epochs: 6", "dataset: y", "x: unknown recipe field 'dataset'"),
+        ("{big_vit: small_vit, big_cnn: small_cnn}", "[a]", "x: 'backbones' names a stand-in"),
+        ("small_vit", "3", "x: 'backbones' names a stand-in"),
+        (PART, "default: 3", "x: expected one mapping of fields per recipe name"),
+    ],
+)
+def test_a_wrong_file_of_a_dataset_is_one_line(old: str, new: str, line: str) -> None:
+    assert old in PART
+    with pytest.raises(InputError, match=f"^{line}") as raised:
+        read_dataset_part(PART.replace(old, new), "x")
+    assert "\n" not in str(raised.value)
+
+
 # ------------------------------------------------------------------------------------------ keys
 
 
@@ -191,7 +277,12 @@ def test_assignments_join_and_the_last_one_wins() -> None:
         ("optim.lrr=1", "unknown recipe field 'optim.lrr'; did you mean 'lr'?"),
         ("schedule.evry=[1]", "unknown recipe field 'schedule.evry'; did you mean 'every'?"),
         ("epochs=many", "recipe field 'epochs': "),
-        ("epochs=0", "recipe field 'epochs': .*greater than or equal to 1"),
+        ("epochs=0", "recipe field 'epochs': 0 would leave the method untrained"),
+        ("epochs=-1", "recipe field 'epochs': .*greater than or equal to 0"),
+        ("optim=null", "recipe field 'optim': .*training needs one"),
+        ("train_labels=shufled", "recipe field 'train_labels': .*'official' or 'shuffled'"),
+        ("backbone=none", "the method needs a backbone; 'none' is for methods without one"),
+        ("weights=abc", "recipe field 'weights' is set by --weights, not by --set"),
         ("epochs=", "recipe field 'epochs': "),
         ("optim=adamw", "recipe field 'optim': "),
         ("optim.name=adam", "recipe field 'optim.name': .*'adamw' or 'sgd'"),

@@ -35,6 +35,7 @@ from wsolbench.tables import (
     markdown,
     markdown_table,
     markdown_text,
+    terminal,
 )
 
 TITLES = {"alpha": "Alpha", "beta": "Beta", "gamma": "Gamma"}
@@ -168,6 +169,75 @@ def test_the_ranking_figure_is_the_first_that_the_protocol_has(
     assert group.ranked_by == by
     best = [row.first.recipe.method for row in group.rows if row.rank == 1]
     assert best == (["alpha"] if by else [])
+
+
+def untrained(value: float, **recipe: Any) -> Result:
+    """A record of a method that trains nothing."""
+    fields = {"method": "box", "epochs": 0, "optim": None, "backbone": "none", "pretrained": False}
+    return make_result(
+        {**fields, "schedule": {}, "options": {}, **recipe},
+        figures={"gt_known_loc": value},
+        weights=None,
+        pretraining=None,
+        supervision="none",
+    )
+
+
+def test_a_method_without_training_is_ranked_in_every_group_of_its_kind() -> None:
+    runs = [
+        scored("alpha", 70.0),
+        make_result({"method": "beta", "epochs": 5}, figures={"gt_known_loc": 50.0}),
+        make_result({"method": "beta", "name": "released"}, figures={"gt_known_loc": 80.0}),
+        make_result({"method": "beta"}, protocol={"name": "other"}),
+        make_result({"method": "beta", "holdout": 4}),
+        make_result({"method": "beta", "image_size": 448}),
+    ]
+    made = groups([untrained(60.0), *runs])
+    ranked = [[(row.first.recipe.method, row.rank) for row in group.rows] for group in made]
+    assert sorted(ranked) == [
+        [("alpha", 1), ("box", 2)],
+        [("beta", 1)],
+        [("beta", 1)],
+        [("beta", 1)],
+        [("beta", 1)],
+        [("box", 1), ("beta", 2)],
+    ]
+    page = markdown([untrained(60.0), runs[1]], TITLES)
+    heading, box, _ = table_rows(page)
+    cells = dict(zip(heading, box, strict=True))
+    assert cells["backbone"] == "none"
+    assert {cells[name] for name in ("pre-training", "epochs", "batch")} == {"-"}
+    assert "Here: 5 epochs" in page
+
+
+def test_methods_without_training_stand_together_where_they_stand_alone() -> None:
+    alone = [untrained(60.0), untrained(50.0, method="other", pretrained=True, batch_size=7)]
+    (group,) = groups(alone)
+    assert len(group.rows) == 2
+    assert "Here: nothing is trained, 5 hold-out images a class" in markdown(alone, TITLES)
+
+
+def test_weights_from_elsewhere_are_not_ranked_with_what_was_trained_here() -> None:
+    recipe = {"epochs": 0, "weights": "0123456789", "pretrained": False}
+    made = groups([make_result(), make_result(recipe), make_result({**recipe, "weights": "ab"})])
+    assert sorted(len(group.rows) for group in made) == [1, 2]
+
+
+def test_a_control_is_shown_without_a_rank() -> None:
+    control = make_result(
+        {"method": "alpha", "train_labels": "shuffled"},
+        figures={"gt_known_loc": 99.0},
+        supervision="shuffled labels",
+    )
+    (group,) = groups([control, scored("alpha", 70.0), scored("beta", 60.0)])
+    shown = [(r.first.recipe.method, r.rank, r.first.supervision) for r in group.rows]
+    assert shown == [
+        ("alpha", 1, "labels"),
+        ("beta", 2, "labels"),
+        ("alpha", None, "shuffled labels"),
+    ]
+    assert "Alpha, " in (text := terminal([control], TITLES))
+    assert text.splitlines()[-1].startswith("-       Alpha, shuffled labels")
 
 
 def test_a_figure_that_one_seed_lacks_has_no_mean() -> None:
@@ -331,6 +401,26 @@ def test_latex_has_as_many_columns_as_it_declares() -> None:
         rows = [line for line in table.splitlines() if line.endswith(r"\\")]
         assert len(rows) == 4
         assert {line.count(" & ") + 1 for line in rows} == {len(declared)}
+
+
+def test_a_terminal_sees_rank_method_dataset_and_main_figures() -> None:
+    results = [scored("beta", 60.0), *(scored("alpha", 70.0 + s, seed=s) for s in (0, 1))]
+    assert terminal(results, TITLES).splitlines() == [
+        "Birds (30 classes, 894 test images): regime default, Plain",
+        "",
+        "rank    method    dataset      GT-known Loc",
+        "------  --------  ---------  --------------",
+        "1       Alpha     birds        70.50 ± 0.71",
+        "2       Beta      birds               60.00",
+    ]
+    assert terminal([], TITLES) == ""
+
+
+def test_a_terminal_tells_rows_of_one_method_apart() -> None:
+    other = make_result({"method": "alpha", "backbone": "another"}, figures={"gt_known_loc": 1.0})
+    first, second = terminal([scored("alpha", 70.0), other], TITLES).splitlines()[-2:]
+    assert "Alpha, vit_tiny_patch16_224.augreg_in21k, " in first
+    assert f"Alpha, another, {other.recipe_key}" in second
 
 
 def test_csv_keeps_numbers_as_they_are() -> None:

@@ -52,7 +52,7 @@ def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progres
         InputError: when the file is damaged or no checkpoint.
     """
     try:
-        _check_sums(file)
+        check_sums(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
         return state["model"], state["optimizer"], Progress(**state["progress"])
     except Exception as error:  # damage makes the unpickler raise nearly anything
@@ -65,7 +65,7 @@ def unusable(file: Path, error: Exception) -> InputError:
     return InputError(f"{file} is no usable checkpoint ({kind}); delete it to train again")
 
 
-def _check_sums(file: Path) -> None:
+def check_sums(file: Path) -> None:
     """Raise where a part does not match its checksum: torch would load it without a word."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()

@@ -59,7 +59,10 @@ class Trainer:
         self.recipe, self.method, self.loader = recipe, method, loader
         self.checkpoint, self.device, self.origin = checkpoint, device, origin
         self.memory = PeakMemory(device)
-        groups = method.param_groups(recipe.optim.lr, recipe.optim.weight_decay)
+        if recipe.optim is None:
+            raise ValueError("this recipe trains nothing")
+        self.rate = recipe.optim.lr
+        groups = method.param_groups(self.rate, recipe.optim.weight_decay)
         self.optimizer: Optimizer = make_optimizer(recipe.optim, groups)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -147,7 +150,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _set_rate(self, epoch: int, done: float) -> None:
-        factor = rate_factor(self.recipe.schedule, self.recipe.optim.lr, epoch, done)
+        factor = rate_factor(self.recipe.schedule, self.rate, epoch, done)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 

@@ -1,0 +1,188 @@
+"""What ``run`` is asked for: the options that say what to do, from the command line or a suite."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from wsolbench.errors import InputError, did_you_mean
+from wsolbench.files import sha256
+from wsolbench.method import Method
+from wsolbench.protocol import load_protocol
+from wsolbench.recipe import (
+    NO_BACKBONE,
+    RECIPE_NAMES,
+    DatasetPart,
+    Recipe,
+    parse_assignments,
+    read_dataset_part,
+    read_sections,
+    resolve,
+    validation_line,
+)
+from wsolbench.registry import DATASETS, METHODS, resource_text
+from wsolbench.run import method_options
+
+#: hex digits of the SHA-256 that tell two files of weights apart
+_DIGEST = 10
+#: options that do nothing where nothing is trained
+_IDLE_UNTRAINED = frozenset({"epochs", "batch_size"})
+
+
+def _listed(value: Any) -> Any:
+    """A list of what stands alone or between commas, as on the command line."""
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = parts if isinstance(parts, list | tuple) else [parts]
+    return [part.strip() if isinstance(part, str) else part for part in parts]
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_listed)]
+Assignments = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
+
+
+class Request(BaseModel):
+    """Runs that differ in method and seed only.
+
+    Attributes:
+        method, seed: a run for each of each; without seeds, each recipe's own.
+        dataset, recipe: which of the methods' recipes.
+        backbone, epochs, batch_size, protocol, precision: override the recipe's fields.
+        set: assignments ``a.b=value`` to any field.
+        weights: trained weights of the one method, to be scored as they are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Names
+    dataset: str
+    recipe: str = "default"
+    backbone: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    protocol: Names | None = None
+    precision: str | int | None = None
+    set: Assignments = ()
+    seed: Numbers = ()
+    weights: Path | None = None
+
+    def recipes(self) -> list[Recipe]:
+        """Resolve one recipe for each method and seed.
+
+        Raises:
+            InputError: for an unknown method, dataset, recipe, field or protocol, a value that does
+                not fit, or weights that are not there or asked of several methods.
+        """
+        digest = self._digest()
+        seeds = self.seed or (None,)
+        return [self._recipe(method, seed, digest) for method in self.method for seed in seeds]
+
+    def but(self, fields: Mapping[str, Any]) -> Request:
+        """The same with other values for some options."""
+        return make_request({**self.model_dump(exclude_unset=True), **fields})
+
+    def command(self, recipe: Recipe, device: str) -> str:
+        """The command that makes one of the records again; where data lie is the user's affair."""
+        words = [
+            f"--method {recipe.method}",
+            f"--dataset {self.dataset}",
+            f"--recipe {self.recipe}",
+        ]
+        for option, value in self._overrides(None).items():
+            if not _idle(option, recipe):
+                text = ",".join(value) if option == "protocol" else str(value)
+                words.append(f"--{option.replace('_', '-')} {shlex.quote(text)}")
+        words.extend(f"--set {shlex.quote(assignment)}" for assignment in self.set)
+        if self.weights is not None:
+            words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
+        words.append(f"--device {device} --seed {recipe.seed}")
+        return " ".join(["python run_benchmark.py", *words])
+
+    def _recipe(self, method: str, seed: int | None, digest: str | None) -> Recipe:
+        if self.recipe not in RECIPE_NAMES:
+            raise InputError(
+                f"unknown recipe '{self.recipe}'{did_you_mean(self.recipe, RECIPE_NAMES)}"
+            )
+        cls = METHODS.get(method)
+        recipe = resolve(
+            _sections(cls, method),
+            method,
+            self.dataset,
+            self.recipe,
+            {**self._overrides(seed), **parse_assignments(self.set)},
+            part=dataset_part(self.dataset),
+            trainable=cls.info.trainable,
+            weights=digest,
+        )
+        for protocol in recipe.protocol:
+            load_protocol(protocol)
+        # as the method reads them: whether a default was spelt out makes no other recipe
+        options = method_options(recipe).model_dump(mode="json")
+        return recipe.model_copy(update={"options": options})
+
+    def _overrides(self, seed: int | None) -> dict[str, Any]:
+        given = {
+            "backbone": self.backbone,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "protocol": self.protocol,
+            "precision": self.precision,
+            "seed": seed,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _digest(self) -> str | None:
+        if self.weights is None:
+            return None
+        if len(self.method) > 1:
+            raise InputError("--weights is the file of one method; name one --method")
+        if not self.weights.is_file():
+            raise InputError(f"no weights file '{self.weights}'; check --weights")
+        return sha256(self.weights)[:_DIGEST]
+
+
+def make_request(fields: Mapping[str, Any]) -> Request:
+    """Check the options of one request.
+
+    Raises:
+        InputError: naming the first option that is unknown or does not fit.
+    """
+    try:
+        return Request.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(validation_line(error, list(Request.model_fields), "option")) from error
+
+
+def dataset_part(dataset: str) -> DatasetPart:
+    """Return what a dataset asks of the default regime, in the YAML file beside it.
+
+    Raises:
+        InputError: for an unknown dataset, or a file that is wrong.
+    """
+    text = resource_text(DATASETS.get(dataset))
+    return DatasetPart() if text is None else read_dataset_part(text, f"recipe of '{dataset}'")
+
+
+def _sections(cls: type[Method], method: str) -> dict[str, Any]:
+    text = resource_text(cls)
+    if text is None:
+        raise InputError(f"method '{method}' has no recipe file; put a .yaml beside its .py")
+    return read_sections(text, f"recipes of '{method}'")
+
+
+def _idle(option: str, recipe: Recipe) -> bool:
+    if option == "backbone":
+        return recipe.backbone == NO_BACKBONE
+    return option in _IDLE_UNTRAINED and not recipe.trained
+
+
+def _without_place(file: Path) -> str:
+    """The file as seen from here, or its name alone: a record names no folder of the machine."""
+    absolute, here = file.resolve(), Path.cwd().resolve()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else file.name
