@@ -85,13 +85,13 @@ def overlaps(boxes: Array) -> Array:
 
 def swept(levels: Array, of_all: bool) -> Array:
     """The same by the sweep; with all boxes, the largest ones come along."""
-    best, best_of_all = F.best_iou(levels, THRESHOLDS, STANDARD.box, TRUTH, of_all)
+    _, best, best_of_all = F.best_iou(levels, THRESHOLDS, STANDARD.box, TRUTH, of_all)
     return best if best_of_all is None else best_of_all
 
 
 def swept_components(score: Array) -> Array:
     """The same by the sweep."""
-    return F.best_iou(score, FEW, SAT.box, TRUTH, of_all=False)[0]
+    return F.best_iou(score, FEW, SAT.box, TRUTH, of_all=False)[1]
 
 
 CASES: tuple[tuple[str, str, Callable[[Array], Array], Callable[[Array], Array]], ...] = (

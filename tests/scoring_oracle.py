@@ -49,6 +49,13 @@ def clipped(boxes: Array, shape: tuple[int, ...]) -> Array:
     return np.minimum(boxes, [[width, height, width - 1, height - 1]])
 
 
+def part_share(part: Array, box: Array) -> float:
+    """Share of a part's pixels (h, w) in a box, both of whose corners belong to it."""
+    x0, y0, x1, y1 = box
+    y, x = np.nonzero(part)
+    return float(np.mean((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)))
+
+
 def best_iou(boxes: Array, truth: Array) -> float:
     """Best IoU of any box with any true one, pair by pair; both corners belong to a box."""
     best = 0.0

@@ -262,7 +262,8 @@ def _score(arguments: argparse.Namespace) -> int:
     def scorer(split: Split) -> Scorer:
         samples = dataset.samples(split)
         stream = saved_predictions(maps[split], samples)
-        return score(stream, samples, protocol, dataset.name, split)
+        names = dataset.part_names
+        return score(stream, samples, protocol, dataset.name, split, part_names=names)
 
     scores = scores_of(protocol, scorer)
     for name, value in scores.figures.items():

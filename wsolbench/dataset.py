@@ -29,6 +29,8 @@ class Sample:
         boxes: true boxes in original pixels; always empty in the samples of ``train``.
         instance_masks: files of one mask per instance (non-zero is object).
         ignore_mask: file of the pixels that do not count, or None.
+        parts: image file whose 8-bit pixel values are parts: 1 for the first of the dataset's
+            ``part_names``, 0 for none; or None.
     """
 
     image_id: str
@@ -37,6 +39,7 @@ class Sample:
     boxes: tuple[Box, ...] = ()
     instance_masks: tuple[Path, ...] = ()
     ignore_mask: Path | None = None
+    parts: Path | None = None
 
 
 class Dataset(ABC):
@@ -56,6 +59,8 @@ class Dataset(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     task: ClassVar[Literal["box", "mask"]] = "box"
+    #: names of the parts in the samples' ``parts``, from value 1 up; none where there are no such
+    part_names: ClassVar[tuple[str, ...]] = ()
     #: the files that a user must have below the data root, as one line for error messages
     layout: ClassVar[str]
 
@@ -78,7 +83,7 @@ class Dataset(ABC):
         return len(self.class_names)
 
     def samples(self, split: Split) -> list[Sample]:
-        """Samples of ``split`` in a stable order; those of ``train`` carry no boxes or masks."""
+        """Samples of ``split`` in a stable order; of ``train`` nothing is known but labels."""
         if split == "test":
             return list(self.official("test"))
         train, held_out = self.official("train"), self._held_out
@@ -101,7 +106,7 @@ class Dataset(ABC):
 
 def without_truth(sample: Sample) -> Sample:
     """Return the sample as training may see it: image and label."""
-    return replace(sample, boxes=(), instance_masks=(), ignore_mask=None)
+    return replace(sample, boxes=(), instance_masks=(), ignore_mask=None, parts=None)
 
 
 def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:

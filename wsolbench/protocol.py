@@ -21,6 +21,7 @@ FIGURES = (
     "max_box_acc",
     "max_box_acc_v2",
     "pxap",
+    "part_coverage",
     "top1_cls",
     "top5_cls",
 )
@@ -31,11 +32,12 @@ Figure = Literal[
     "max_box_acc",
     "max_box_acc_v2",
     "pxap",
+    "part_coverage",
     "top1_cls",
     "top5_cls",
 ]
 #: the figures that are read at one threshold, which :class:`Selection` supplies
-SINGLE_THRESHOLD: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "top5_loc")
+SINGLE_THRESHOLD: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "top5_loc", "part_coverage")
 
 
 class _Data(BaseModel):
@@ -125,7 +127,8 @@ class Protocol(_Data):
         thresholds: an explicit list, or the step of ``numpy.arange(0, 1, step)``.
         iou: IoU at which gt_known_loc, top1_loc, top5_loc and max_box_acc count a hit (>=).
         strict_top: top1_loc and top5_loc need IoU strictly above ``iou``.
-        figures: the figures defined here (``pxap`` counts only where masks exist).
+        figures: the figures defined here (``pxap`` counts only where masks exist,
+            ``part_coverage`` where masks of parts do).
         oracle: the figures that were chosen on the evaluated split; tables label them so.
     """
 
@@ -152,6 +155,8 @@ class Protocol(_Data):
         whole_range = not isinstance(self.thresholds, tuple)
         if "pxap" in self.figures and not (whole_range and self.geometry.mode == "direct"):
             raise ValueError("pxap needs a step of thresholds and direct geometry")
+        if "part_coverage" in self.figures and self.geometry.mode != "direct":
+            raise ValueError("part_coverage needs direct geometry")
         return self
 
 

@@ -211,8 +211,8 @@ class Run:
             log.info("saving maps in %s", folder)
             stream = save_predictions(stream, folder)
         label = f"{self.recipe.method} {protocol.name} {split}"
-        size = self.recipe.image_size
-        return score(stream, samples, protocol, self.recipe.dataset, label, size)
+        size, parts = self.recipe.image_size, self.dataset.part_names
+        return score(stream, samples, protocol, self.recipe.dataset, label, size, parts)
 
     def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
         return EvalLoader(

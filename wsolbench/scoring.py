@@ -35,6 +35,7 @@ def score(
     dataset_name: str = "",
     label: str = "scoring",
     input_size: int | None = None,
+    part_names: Sequence[str] = (),
 ) -> Scorer:
     """Score a stream of predictions of ``samples``, in any order and batches of any size.
 
@@ -45,18 +46,19 @@ def score(
         dataset_name: see :class:`Scorer`.
         label: what the progress bar says; there is none where stderr is no terminal.
         input_size: see :class:`Scorer`.
+        part_names: those of the dataset.
 
     Raises:
         InputError: naming the first image that is unknown, comes twice or does not come; also what
             :func:`wsolbench.truth.read_truth` and :meth:`Scorer.update` raise.
     """
-    scorer = Scorer(protocol, dataset_name, input_size)
+    scorer = Scorer(protocol, dataset_name, input_size, part_names)
     waiting = {s.image_id: s for s in samples}
     known = frozenset(waiting)
     with tqdm(total=len(samples), desc=label, unit="image", disable=None) as bar:
         for ids, prediction in stream:
             batch = [_taken(image_id, waiting, known) for image_id in ids]
-            scorer.update([read_truth(s) for s in batch], prediction)
+            scorer.update([read_truth(s, len(part_names)) for s in batch], prediction)
             bar.update(len(batch))
     if waiting:
         raise InputError(f"no prediction for image '{next(iter(waiting))}'{_in_all(len(waiting))}")

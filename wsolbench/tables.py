@@ -30,6 +30,7 @@ FIGURE_TITLES: dict[Figure, str] = {
     "max_box_acc": "MaxBoxAcc",
     "max_box_acc_v2": "MaxBoxAccV2",
     "pxap": "PxAP",
+    "part_coverage": "Part coverage",
     "top1_cls": "Top-1 Cls",
     "top5_cls": "Top-5 Cls",
 }

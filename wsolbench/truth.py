@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsolbench.data.images import read_image
+from wsolbench.data.images import read_image, read_indices
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.types import Truth
@@ -16,15 +16,20 @@ from wsolbench.types import Truth
 Size = tuple[int, int]
 
 
-def read_truth(sample: Sample) -> Truth:
+def read_truth(sample: Sample, part_count: int = 0) -> Truth:
     """Read what is true of an image: its size from the file's header, its masks pixel by pixel.
 
     A mask may have another resolution than its image (those of OpenImages do); the frame in which
     both are compared makes up for it.
 
+    Args:
+        sample: the image and the files that tell of it.
+        part_count: how many parts the dataset names.
+
     Raises:
-        InputError: when a file is missing or damaged, or when a box is no box or wholly outside the
-            image. A box that only reaches past the edge is legal.
+        InputError: when a file is missing or damaged, when a pixel shows a part without a name, or
+            when a box is no box or wholly outside the image. A box that only reaches past the edge
+            is legal.
     """
     size = _image_size(sample.path)
     ignore = sample.ignore_mask
@@ -34,6 +39,7 @@ def read_truth(sample: Sample) -> Truth:
         boxes=_checked_boxes(sample, size),
         instance_masks=tuple(_read_mask(path) for path in sample.instance_masks),
         ignore_mask=None if ignore is None else _read_mask(ignore),
+        parts=None if sample.parts is None else _read_parts(sample.parts, part_count),
     )
 
 
@@ -49,6 +55,16 @@ def _image_size(path: Path) -> Size:
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     return np.asarray(read_image(path).any(axis=2))
+
+
+def _read_parts(path: Path, count: int) -> NDArray[np.uint8]:
+    parts = read_indices(path)
+    if parts.max() > count:
+        raise InputError(
+            f"{path} has a part {parts.max()} and the dataset names {count}; "
+            "restore it from the dataset"
+        )
+    return parts
 
 
 def _checked_boxes(sample: Sample, size: Size) -> NDArray[np.float64]:

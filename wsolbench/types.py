@@ -52,6 +52,8 @@ class Truth:
         boxes: (n, 4) float64 true boxes in original pixels, unclipped (see :data:`Box`).
         instance_masks: masks (H, W) bool of single instances, in original pixels.
         ignore_mask: (H, W) bool, pixels that do not count; None where nothing is ignored.
+        parts: (H, W) part that each pixel shows, 1 for the first one named by the dataset, 0 for
+            none; those of several objects are not told apart. None where parts are not annotated.
     """
 
     label: int
@@ -59,3 +61,4 @@ class Truth:
     boxes: NDArray[np.float64]
     instance_masks: tuple[NDArray[np.bool_], ...] = ()
     ignore_mask: NDArray[np.bool_] | None = None
+    parts: NDArray[np.uint8] | None = None

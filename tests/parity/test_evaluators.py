@@ -70,7 +70,7 @@ def _largest(native: Array, protocol: Protocol, thresholds: Array) -> Array:
 
 def _best(native: Array, protocol: Protocol, thresholds: Array, true: Array) -> Array:
     levels = F.protocol_map(native, protocol)[1]
-    return F.best_iou(levels, thresholds, protocol.box, true, of_all=False)[0]
+    return F.best_iou(levels, thresholds, protocol.box, true, of_all=False)[1]
 
 
 def _true(inputs: Inputs, i: int, protocol: Protocol) -> Array:
@@ -113,7 +113,7 @@ def test_wsoleval_boxes_and_overlaps(golden: dict[str, Arrays], inputs: Inputs) 
         boxes = F.largest_boxes(levels, thresholds, protocol.box)
         np.testing.assert_array_equal(boxes, expected["v1_boxes"][i])
         for of_all in (False, True):
-            best, best_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
+            _, best, best_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
             np.testing.assert_array_equal(best, expected["v1_best_iou"][i])
         np.testing.assert_array_equal(best_of_all, expected["v2_best_iou"][i])
 

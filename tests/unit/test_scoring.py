@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +27,7 @@ from wsolbench.types import Prediction, Truth
 
 STANDARD = load_protocol("standard")
 SIDE = 224
+PARTS = ("beak", "wing", "tail")
 Batches = list[tuple[tuple[str, ...], Prediction]]
 
 
@@ -40,7 +42,7 @@ def _disc(radius: float) -> Tensor:
 
 
 def _images(n: int, seed: int = 0) -> list[tuple[Truth, Prediction]]:
-    """Images with two masks and logits of five classes each."""
+    """Images with two masks, a part or two and logits of five classes each."""
     generator = torch.Generator().manual_seed(seed)
     images = []
     for i in range(n):
@@ -49,12 +51,13 @@ def _images(n: int, seed: int = 0) -> list[tuple[Truth, Prediction]]:
         mask[5 + i : 20, 10:30] = True
         logits = torch.rand(1, 5, generator=generator)
         truth = _truth(i % 5, (40, 30 + i, 150, 160), (mask, mask.T))
-        images.append((truth, Prediction(maps=native, logits=logits)))
+        parts = np.uint8(mask) + np.uint8(i % 3) * np.roll(mask, 3, axis=1)
+        images.append((replace(truth, parts=parts), Prediction(maps=native, logits=logits)))
     return images
 
 
 def _scored(images: Sequence[tuple[Truth, Prediction]], protocol: Any = STANDARD) -> Scorer:
-    scorer = Scorer(protocol)
+    scorer = Scorer(protocol, part_names=PARTS)
     for truth, prediction in images:
         scorer.update([truth], prediction)
     return scorer
@@ -105,11 +108,11 @@ def test_a_second_threshold_is_not_answered_from_a_cache() -> None:
 def test_figures_that_cannot_be_computed_are_absent() -> None:
     images = [(t, Prediction(maps=p.maps)) for t, p in _images(2)]
     scores = _scored(images).compute(0.3)
-    assert list(scores.figures) == ["gt_known_loc", "max_box_acc", "max_box_acc_v2", "pxap"]
+    of_boxes = ["gt_known_loc", "max_box_acc", "max_box_acc_v2"]
+    assert list(scores.figures) == [*of_boxes, "pxap", "part_coverage"]
     assert "top1_loc" not in scores.curves
-    boxless = [
-        (Truth(t.label, t.size, np.empty((0, 4)), t.instance_masks), p) for t, p in _images(2)
-    ]
+    assert list(_scored([(_truth(), images[0][1])]).compute(0.3).figures) == of_boxes
+    boxless = [(replace(t, boxes=np.empty((0, 4))), p) for t, p in _images(2)]
     scorer = _scored(boxless)
     assert scorer.select_threshold() is None
     scores = scorer.compute()
@@ -124,6 +127,13 @@ def test_part_of_the_images_without_logits_is_an_error() -> None:
     images = _images(3)
     images[1] = (images[1][0], Prediction(maps=images[1][1].maps))
     with pytest.raises(InputError, match="1 of 3 images have no logits"):
+        _scored(images).compute(0.3)
+
+
+def test_part_of_the_images_without_parts_is_an_error() -> None:
+    images = _images(3)
+    images[1] = (replace(images[1][0], parts=None), images[1][1])
+    with pytest.raises(InputError, match="1 of 3 images have no masks of parts"):
         _scored(images).compute(0.3)
 
 

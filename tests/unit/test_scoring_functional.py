@@ -39,9 +39,9 @@ def _literal(levels: Array, threshold: float) -> tuple[Array, ...]:
 @given(_LEVELS)
 def test_distinct_levels_give_what_a_thousand_thresholds_give(levels: Array) -> None:
     thresholds, rule = F.threshold_values(0.001), load_protocol("standard").box
-    found = F.largest_boxes(levels, thresholds, rule)
-    best, best_of_all = F.best_iou(levels, thresholds, rule, _TRUE, of_all=True)
+    found, best, best_of_all = F.best_iou(levels, thresholds, rule, _TRUE, of_all=True)
     assert best_of_all is not None
+    np.testing.assert_array_equal(found, F.largest_boxes(levels, thresholds, rule))
     for i, threshold in enumerate(thresholds):
         boxes, winner = _literal(levels, float(threshold))
         np.testing.assert_array_equal(found[i], winner[0])

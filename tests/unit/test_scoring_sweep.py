@@ -55,9 +55,9 @@ def _component(score: Array, threshold: np.float32) -> list[int]:
 
 def _assert_exact(levels: Array, thresholds: Array, truth: Array) -> None:
     for rule in (_CLIPPED, _WHOLE):
-        boxes = F.largest_boxes(levels, thresholds, rule)
-        best, best_of_all = F.best_iou(levels, thresholds, rule, truth, of_all=True)
+        boxes, best, best_of_all = F.best_iou(levels, thresholds, rule, truth, of_all=True)
         assert best_of_all is not None
+        np.testing.assert_array_equal(boxes, F.largest_boxes(levels, thresholds, rule))
         for i, threshold in enumerate(thresholds):
             ours = boxes[i].tolist(), best[i], best_of_all[i]
             assert ours == _contours(levels, float(threshold), rule, truth)

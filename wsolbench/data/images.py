@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +36,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: when the file is missing or cannot be decoded to its end.
     """
-    try:
-        with Image.open(path) as image:
-            return np.array(_to_rgb(image))
-    except FileNotFoundError as error:
-        raise InputError(f"image {path} does not exist; restore it from the dataset") from error
-    except _DAMAGE as error:
-        raise InputError(
-            f"image {path} cannot be decoded ({_reason(error)}); restore it from the dataset"
-        ) from error
+    return _decoded(path, lambda image: np.array(_to_rgb(image)))
+
+
+def read_indices(path: Path) -> NDArray[np.uint8]:
+    """Return the pixels (H, W) of an 8-bit grey or palette image as the numbers in the file.
+
+    Raises:
+        InputError: when the file is missing, of another kind or cannot be decoded to its end.
+    """
+    return _decoded(path, _to_indices)
 
 
 def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -55,6 +57,24 @@ def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
         return pixels
     height, width = size
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def _decoded(path: Path, pixels: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return pixels(image)
+    except FileNotFoundError as error:
+        raise InputError(f"image {path} does not exist; restore it from the dataset") from error
+    except _DAMAGE as error:
+        raise InputError(
+            f"image {path} cannot be decoded ({_reason(error)}); restore it from the dataset"
+        ) from error
+
+
+def _to_indices(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode not in ("L", "P"):
+        raise ValueError(f"mode {image.mode}: indices must be 8-bit grey or palette")
     return np.array(image)
 
 

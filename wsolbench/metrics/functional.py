@@ -102,8 +102,8 @@ def largest_boxes(score: Map, thresholds: Floats, rule: BoxRule) -> Ints:
 
 def best_iou(
     score: Map, thresholds: Floats, rule: BoxRule, truth: Floats, of_all: bool
-) -> tuple[Floats, Floats | None]:
-    """Best IoU (T,) over the true boxes (n, 4) of a map's boxes at each threshold.
+) -> tuple[Ints, Floats, Floats | None]:
+    """Box (T, 4) of a map's largest region at each threshold, and best IoU with any true box.
 
     Args:
         score: as in :func:`largest_boxes`, like ``thresholds`` and ``rule``.
@@ -113,18 +113,22 @@ def best_iou(
         of_all: whether to look at the boxes of all contours, those of holes included.
 
     Returns:
-        IoU of the largest region's box; and the best one of any contour's box, if asked for.
+        Box of the largest region; its best IoU (T,); and the best one (T,) of any contour's box,
+        if asked for.
     """
     if not of_all or rule.region == "largest-component":
-        best = box_iou(largest_boxes(score, thresholds, rule), truth).max(axis=1)
-        return best, best if of_all else None
+        boxes = largest_boxes(score, thresholds, rule)
+        best = box_iou(boxes, truth).max(axis=1)
+        return boxes, best, best if of_all else None
     cuts = _cuts(score, thresholds, rule)
     height, width = score.shape
     far = np.array([width, height]) - int(rule.clip)
     boxes, best_of_all = sweep.contours(cuts.ranks, cuts.count, np.ascontiguousarray(truth), far)
-    best = box_iou(_answered(boxes, cuts, rule), truth).max(axis=1)
+    boxes = _answered(boxes, cuts, rule)
+    best = box_iou(boxes, truth).max(axis=1)
     best_of_all[cuts.highest :] = best[cuts.highest :]
-    return best[cuts.of_threshold], best_of_all[cuts.of_threshold]
+    at = cuts.of_threshold
+    return boxes[at], best[at], best_of_all[at]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,16 +231,55 @@ def pixel_truth(truth: Truth, frame: int) -> tuple[Bools, Bools]:
     """
     covered = np.zeros((frame, frame), dtype=np.bool_)
     for mask in truth.instance_masks:
-        covered |= _nearest(mask, frame)
+        covered |= _nearest_mask(mask, frame)
     if truth.ignore_mask is None:
         return covered, np.ones_like(covered)
-    return covered, covered | ~_nearest(truth.ignore_mask, frame)
+    return covered, covered | ~_nearest_mask(truth.ignore_mask, frame)
 
 
-def _nearest(mask: Bools, frame: int) -> Bools:
-    source = np.ascontiguousarray(mask).view(np.uint8)
-    resized = cv2.resize(source, (frame, frame), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(resized).astype(np.bool_)
+def _nearest_mask(mask: Bools, frame: int) -> Bools:
+    return nearest(np.ascontiguousarray(mask).view(np.uint8), frame).astype(np.bool_)
+
+
+def nearest(pixels: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
+    """Resize masks or parts (H, W) to (frame, frame) by the nearest pixel."""
+    return np.asarray(cv2.resize(pixels, (frame, frame), interpolation=cv2.INTER_NEAREST))
+
+
+def part_coverage(parts: NDArray[np.uint8], boxes: NDArray[Any], count: int) -> Floats:
+    """Share of each part's pixels within each box.
+
+    A pixel (x, y) is within a box where x0 <= x <= x1 and y0 <= y <= y1: both corners belong to it,
+    as they do to overlaps. A predicted box, which ends one past the last pixel unless the frame
+    does, so has one more column and row than its region; and one of the whole frame holds every
+    pixel under either rule of clipping.
+
+    Args:
+        parts: part of each pixel (frame, frame), 1 to ``count``, 0 for none.
+        boxes: (T, 4) in the frame, whole pixels or not; a box of NaN holds nothing.
+        count: number of parts P.
+
+    Returns:
+        (P, T) in [0, 1]; NaN for a part without pixels.
+    """
+    shares = np.full((count, len(boxes)), np.nan)
+    corners = _inner_corners(boxes, len(parts))
+    for part in range(count):
+        # Element (y, x) is the sum over all pixels above and left of (x, y).
+        sums = cv2.integral((parts == part + 1).view(np.uint8)).ravel()
+        if sums[-1]:
+            below, right, left, above = sums[corners]
+            shares[part] = (below - right - left + above) / sums[-1]
+    return shares
+
+
+def _inner_corners(boxes: NDArray[Any], frame: int) -> Ints:
+    """Places (4, T) of the corners of boxes (T, 4) in a flat integral image of the frame."""
+    first = np.ceil(np.nan_to_num(boxes[:, _NEAR], nan=np.inf)).clip(0, frame)
+    last = np.floor(np.nan_to_num(boxes[:, _FAR], nan=-np.inf))
+    end = (last + 1).clip(first, frame)
+    (x0, y0), (x1, y1) = first.T.astype(np.int64), end.T.astype(np.int64)
+    return np.asarray(np.stack([y1, y0, y1, y0]) * (frame + 1) + np.stack([x1, x1, x0, x0]))
 
 
 def bin_edges(thresholds: Floats) -> Floats:

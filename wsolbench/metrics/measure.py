@@ -6,8 +6,10 @@ Nothing here keeps state or touches tensors, so images can be measured in any pr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsolbench.errors import InputError
 from wsolbench.metrics import functional as F
@@ -23,6 +25,8 @@ class Measured:
         iou: (T,) best IoU of the predicted box with a true box; None where there is either not.
         iou_of_all: (T,) the same over all candidate boxes; None also where no figure needs it.
         pixels: (2, T + 2) counts of object and background pixels per bin; None without map or mask.
+        parts: (P, T) share of each part's pixels within the predicted box, NaN for a part that the
+            image does not show; None where there is no IoU or the parts are not known.
         rank: number of classes that the classifier puts before the true one; None without logits.
         dead: the map is constant, or NaN or infinite somewhere.
     """
@@ -30,6 +34,7 @@ class Measured:
     iou: F.Floats | None = None
     iou_of_all: F.Floats | None = None
     pixels: F.Ints | None = None
+    parts: F.Floats | None = None
     rank: int | None = None
     dead: bool = False
 
@@ -41,6 +46,7 @@ def measure(
     box: F.Map | None,
     logits: F.Map | None,
     input_size: int,
+    part_count: int,
 ) -> Measured:
     """Measure what a method says of one image.
 
@@ -51,15 +57,16 @@ def measure(
         box: the method's own box (4,) in pixels of the square input, or None.
         logits: (K,) or None.
         input_size: side of the input in pixels.
+        part_count: P, how many parts the dataset names.
 
     Raises:
         InputError: when there are fewer classes in the logits than the label says.
     """
     measured = Measured()
     if score_map is not None:
-        measured = _measure_map(score_map, truth, protocol)
+        measured = _measure_map(score_map, truth, protocol, part_count)
     elif box is not None:
-        measured = _measure_box(box, input_size, truth, protocol)
+        measured = _measure_box(box, input_size, truth, protocol, part_count)
     return measured if logits is None else replace(measured, rank=_rank(logits, truth.label))
 
 
@@ -69,7 +76,7 @@ def _rank(logits: F.Map, label: int) -> int:
     return F.class_rank(logits, label)
 
 
-def _measure_map(native: F.Map, truth: Truth, protocol: Protocol) -> Measured:
+def _measure_map(native: F.Map, truth: Truth, protocol: Protocol, part_count: int) -> Measured:
     score, levels = F.protocol_map(native, protocol)
     thresholds = F.threshold_values(protocol.thresholds)
     measured = Measured(dead=F.is_dead(native))
@@ -79,18 +86,31 @@ def _measure_map(native: F.Map, truth: Truth, protocol: Protocol) -> Measured:
         measured = replace(measured, pixels=pixels)
     if not len(truth.boxes):
         return measured
-    boxes = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    true = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
     of_all = "max_box_acc_v2" in protocol.figures
-    iou, iou_of_all = F.best_iou(levels, thresholds, protocol.box, boxes, of_all)
-    return replace(measured, iou=iou, iou_of_all=iou_of_all)
+    boxes, iou, iou_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
+    parts = _measure_parts(boxes, truth, protocol, part_count)
+    return replace(measured, iou=iou, iou_of_all=iou_of_all, parts=parts)
 
 
-def _measure_box(box: F.Map, input_size: int, truth: Truth, protocol: Protocol) -> Measured:
+def _measure_box(
+    box: F.Map, input_size: int, truth: Truth, protocol: Protocol, part_count: int
+) -> Measured:
     """The same box at all thresholds."""
     if not len(truth.boxes):
         return Measured()
     given = F.given_box(box, input_size, protocol.geometry.frame, protocol.box)
-    boxes = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
-    best = F.box_iou(given, boxes).max()
-    iou = np.full(len(F.threshold_values(protocol.thresholds)), best)
-    return Measured(iou=iou, iou_of_all=iou if "max_box_acc_v2" in protocol.figures else None)
+    true = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    boxes = np.repeat(given, len(F.threshold_values(protocol.thresholds)), axis=0)
+    iou = F.box_iou(boxes, true).max(axis=1)
+    parts = _measure_parts(boxes, truth, protocol, part_count)
+    of_all = iou if "max_box_acc_v2" in protocol.figures else None
+    return Measured(iou=iou, iou_of_all=of_all, parts=parts)
+
+
+def _measure_parts(
+    boxes: NDArray[Any], truth: Truth, protocol: Protocol, part_count: int
+) -> F.Floats | None:
+    if truth.parts is None or "part_coverage" not in protocol.figures:
+        return None
+    return F.part_coverage(F.nearest(truth.parts, protocol.geometry.frame), boxes, part_count)

@@ -23,6 +23,9 @@ from wsolbench.types import Prediction, Truth
 IOUS = (30, 50, 70)
 #: how many classes each top-k figure looks at
 TOP = {"top1": 1, "top5": 5}
+#: a share of 1 as a whole number: sums of such do not depend on the order, 2^22 images fit, and
+#: what is rounded off is far below a digit of any figure
+_WHOLE = 1 << 40
 
 _Rows = Sequence[NDArray[Any] | None]
 
@@ -34,11 +37,12 @@ class Scores:
     Attributes:
         figures: percentages by the names of :data:`wsolbench.protocol.FIGURES`; only those that the
             protocol defines and that can be computed (no logits: no top-k; no boxes: no box figure;
-            no masks: no pxap).
-        threshold: where gt_known_loc, top1_loc and top5_loc were read; None without them.
+            no masks: no pxap; no parts: no part_coverage).
+        threshold: where the figures of a single threshold were read; None without them.
         curves: ``thresholds`` and, at each of them, percentages ``box_acc_30``, ``_50``, ``_70``,
-            ``box_acc_v2_30``, ..., ``top1_loc`` and ``top5_loc``; beside them ``pxap_precision``
-            and ``pxap_recall`` from the highest score down. Missing where it cannot be computed.
+            ``box_acc_v2_30``, ..., ``top1_loc`` and ``top5_loc``, ``part_coverage_<name>`` of each
+            part and their mean ``part_coverage``; beside them ``pxap_precision`` and
+            ``pxap_recall`` from the highest score down. Missing where it cannot be computed.
         count: images.
         dead_maps: images whose map is constant, or NaN or infinite somewhere.
     """
@@ -59,6 +63,8 @@ class _Table:
         iou_of_all: (N, T) as in :class:`Measured`.
         rank: (N,) as in :class:`Measured`.
         pixels: (2, bins), of all images together.
+        parts: (P, T) share of each part within the box, in 1 / `_WHOLE`, of all images together.
+        shown: (P,) images that show each part.
         count: N.
         dead: number of dead maps.
     """
@@ -67,6 +73,8 @@ class _Table:
     iou_of_all: F.Floats | None
     rank: F.Ints | None
     pixels: F.Ints | None
+    parts: F.Ints | None
+    shown: F.Ints
     count: int
     dead: int
 
@@ -74,15 +82,16 @@ class _Table:
 class Scorer(Metric):
     """Collects what a method says of images and turns it into figures.
 
-    The state is one row an image and sums of integers, and all figures derive from counts: neither
-    the order of the images nor their spread over ranks changes a digit. An image must be scored
-    once, so samplers must not pad.
+    The state is one row an image and sums of integers, and all figures derive from counts and such
+    sums: neither the order of the images nor their spread over ranks changes a digit. An image must
+    be scored once, so samplers must not pad.
 
     Args:
         protocol: how maps become figures.
         dataset_name: name by which a protocol with fixed thresholds finds the dataset's own.
         input_size: side of the square input in pixels, for methods that answer with boxes; None
             for the side of the protocol's frame.
+        part_names: what the values from 1 up of the truths' parts stand for.
     """
 
     full_state_update = False
@@ -91,20 +100,30 @@ class Scorer(Metric):
     iou_of_all: list[Tensor]
     facts: list[Tensor]
     pixels: Tensor
+    parts: Tensor
+    shown: Tensor
 
     def __init__(
-        self, protocol: Protocol, dataset_name: str = "", input_size: int | None = None
+        self,
+        protocol: Protocol,
+        dataset_name: str = "",
+        input_size: int | None = None,
+        part_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.protocol = protocol
         self.dataset_name = dataset_name
+        self.part_names = tuple(part_names)
         self.input_size = input_size or protocol.geometry.frame
         self.thresholds = F.threshold_values(protocol.thresholds)
         bins = len(F.bin_edges(self.thresholds)) - 1
+        parts = len(self.part_names)
         self.add_state("iou", [], dist_reduce_fx="cat")  # (n, T) float64
         self.add_state("iou_of_all", [], dist_reduce_fx="cat")  # (n, T), or (n, 0) where unused
-        self.add_state("facts", [], dist_reduce_fx="cat")  # (n, 4) int64: see `_facts`
-        self.add_state("pixels", torch.zeros(2, bins, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("facts", [], dist_reduce_fx="cat")  # (n, 5) int64: see `_facts`
+        self._add_sum("pixels", 2, bins)
+        self._add_sum("parts", parts, len(self.thresholds))
+        self._add_sum("shown", parts)
 
     def update(self, truths: Sequence[Truth], prediction: Prediction) -> None:
         """Score one batch.
@@ -120,7 +139,15 @@ class Scorer(Metric):
         maps, boxes, logits = _rows(prediction, len(truths))
         self.add(
             [
-                measure(truth, self.protocol, maps[i], boxes[i], logits[i], self.input_size)
+                measure(
+                    truth,
+                    self.protocol,
+                    maps[i],
+                    boxes[i],
+                    logits[i],
+                    self.input_size,
+                    len(self.part_names),
+                )
                 for i, truth in enumerate(truths)
             ]
         )
@@ -132,10 +159,13 @@ class Scorer(Metric):
         self._append("iou", _stacked([m.iou for m in measured], width))
         self._append("iou_of_all", _stacked([m.iou_of_all for m in measured], wide))
         facts = np.array([_facts(m) for m in measured], dtype=np.int64)
-        self._append("facts", facts.reshape(-1, 4))
+        self._append("facts", facts.reshape(-1, 5))
         for m in measured:
             if m.pixels is not None:
                 self.pixels += torch.from_numpy(m.pixels).to(self.device)
+            if m.parts is not None:
+                self.parts += torch.from_numpy(_whole(m.parts)).to(self.device)
+                self.shown += torch.from_numpy(_shown(m.parts)).to(self.device)
 
     def select_threshold(self) -> float | None:
         """Choose the threshold on these held-out images, to be carried to others.
@@ -168,8 +198,9 @@ class Scorer(Metric):
             threshold: what :meth:`select_threshold` of the held-out images' scorer returned.
 
         Raises:
-            InputError: when no image was scored; when part of the images lack logits, boxes or
-                masks; when a held-out protocol is given no threshold, or another one is given one.
+            InputError: when no image was scored; when part of the images lack logits, boxes,
+                masks or parts; when a held-out protocol is given no threshold, or another one is
+                given one.
         """
         table = self._gathered()
         if not table.count:
@@ -177,6 +208,7 @@ class Scorer(Metric):
         hits = _hits(table, self.protocol)
         index = self._chosen(hits, threshold)
         percent = {name: 100.0 * counts / table.count for name, counts in hits.items()}
+        percent.update(_part_curves(table, self.part_names))
         pixels = _pixel_curves(table)
         figures = {**_single(percent, index), **_best(percent), **_pooled(table, pixels)}
         percent.pop("gt_known_loc", None)  # as a curve it is the box accuracy at the same IoU
@@ -200,17 +232,22 @@ class Scorer(Metric):
             self.add([])  # a rank without images takes part with no rows
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             iou, of_all, facts = map(_joined, (self.iou, self.iou_of_all, self.facts))
-            pixels = self.pixels.cpu().numpy()
-        rank, located, masked, dead = facts.T
+            pixels, parts, shown = map(_array, (self.pixels, self.parts, self.shown))
+        rank, located, masked, parted, dead = facts.T
         has_iou = _all_or_none(located == 1, "boxes (true ones and the method's)")
         return _Table(
             iou=iou if has_iou else None,
             iou_of_all=of_all if has_iou and of_all.shape[1] else None,
             rank=rank if _all_or_none(rank >= 0, "logits") else None,
             pixels=pixels if _all_or_none(masked == 1, "masks (true ones and maps)") else None,
+            parts=parts if _all_or_none(parted == 1, "masks of parts") else None,
+            shown=shown,
             count=len(facts),
             dead=int(dead.sum()),
         )
+
+    def _add_sum(self, state: str, *shape: int) -> None:
+        self.add_state(state, torch.zeros(*shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def _append(self, state: str, rows: NDArray[Any]) -> None:
         getattr(self, state).append(torch.from_numpy(rows).to(self.device))
@@ -270,10 +307,22 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
     return np.asarray(wide.detach().cpu().numpy())
 
 
-def _facts(m: Measured) -> tuple[int, int, int, int]:
-    """Rank (-1 without logits), and whether there are an IoU, pixel counts and a dead map."""
+def _facts(m: Measured) -> tuple[int, int, int, int, int]:
+    """Rank (-1 without logits); whether there are an IoU, pixel counts, parts, a dead map."""
     rank = -1 if m.rank is None else m.rank
-    return rank, int(m.iou is not None), int(m.pixels is not None), int(m.dead)
+    there = (value is not None for value in (m.iou, m.pixels, m.parts))
+    located, masked, parted = map(int, there)
+    return rank, located, masked, parted, int(m.dead)
+
+
+def _whole(shares: F.Floats) -> F.Ints:
+    """Shares (P, T) of [0, 1] in whole numbers; 0 for a part that is not shown."""
+    return np.asarray(np.rint(np.nan_to_num(shares) * _WHOLE), dtype=np.int64)
+
+
+def _shown(shares: F.Floats) -> F.Ints:
+    """1 for each part (P,) that is shown, else 0."""
+    return np.asarray(np.isfinite(shares).all(axis=1), dtype=np.int64)
 
 
 def _stacked(rows: Sequence[F.Floats | None], width: int) -> F.Floats:
@@ -285,7 +334,11 @@ def _stacked(rows: Sequence[F.Floats | None], width: int) -> F.Floats:
 
 
 def _joined(state: list[Tensor]) -> NDArray[Any]:
-    return np.asarray(dim_zero_cat(state).cpu().numpy())
+    return _array(dim_zero_cat(state))
+
+
+def _array(state: Tensor) -> NDArray[Any]:
+    return np.asarray(state.cpu().numpy())
 
 
 def _all_or_none(has: F.Bools, what: str) -> bool:
@@ -351,6 +404,18 @@ def _pooled(table: _Table, pixels: dict[str, F.Floats]) -> dict[str, float]:
         area = F.average_precision(pixels["pxap_precision"], pixels["pxap_recall"])
         figures["pxap"] = 100.0 * area
     return figures
+
+
+def _part_curves(table: _Table, names: Sequence[str]) -> dict[str, F.Floats]:
+    """Percentage of each part within the box, and the mean over the parts that any image shows."""
+    if table.parts is None or not table.shown.any():
+        return {}
+    percent = {
+        f"part_coverage_{name}": 100.0 * shares / (_WHOLE * count)
+        for name, shares, count in zip(names, table.parts, table.shown.tolist(), strict=True)
+        if count
+    }
+    return {"part_coverage": np.mean(list(percent.values()), axis=0), **percent}
 
 
 def _pixel_curves(table: _Table) -> dict[str, F.Floats]:
