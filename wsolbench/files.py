@@ -1,10 +1,11 @@
-"""Files: written whole or not at all, with errors that say what to do; and their digests."""
+"""Files and folders: written whole or not at all, with errors that say what to do; digests."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,30 @@ def write_text(file: Path, text: str) -> None:
     write_atomically(file, lambda stream: stream.write(text.encode("utf-8")))
 
 
+def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Make a folder with all its files or not at all; one that another process made first stays.
+
+    Args:
+        folder: what to make.
+        fill: writes the files into the folder that it is given.
+
+    Raises:
+        InputError: when the place cannot be written to; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process of the same number
+        temporary.mkdir(parents=True)
+        try:
+            fill(temporary)
+            _move_unless_made(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise _explained(error, folder) from error
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder and see that it can be written to, before hours of work.
 
@@ -52,6 +77,14 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".probe.{os.getpid()}"
     write_text(probe, "")
     probe.unlink()
+
+
+def _move_unless_made(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def sha256(file: Path) -> str:
