@@ -24,7 +24,7 @@ from wsolbench.errors import InputError
 from wsolbench.files import make_folder
 from wsolbench.registry import register_dataset
 from wsolbench.synthetic import birds, paint, scene, shapes, truth
-from wsolbench.synthetic.birds import BENCHMARK_SPECIES, PART_NAMES, Species
+from wsolbench.synthetic.birds import PART_NAMES, SPECIES, Species
 from wsolbench.synthetic.scene import Knobs, Scene, draw_scene
 from wsolbench.types import Box
 
@@ -52,7 +52,7 @@ class Toybirds(Dataset):
     part_names = PART_NAMES
     knobs: ClassVar[Knobs] = Knobs()
     #: pictures of each species
-    per_class: ClassVar[Mapping[OfficialSplit, int]] = {"train": 50, "test": 40}
+    per_class: ClassVar[Mapping[OfficialSplit, int]] = {"train": 50, "test": 25}
 
     def __init__(self, root: Path, holdout: int = 0) -> None:
         super().__init__(root, holdout)
@@ -65,7 +65,7 @@ class Toybirds(Dataset):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names such as ``stripes, forked tail, no crest, pointed wing``."""
-        return tuple(_class_name(species) for species in BENCHMARK_SPECIES)
+        return tuple(_class_name(species) for species in SPECIES)
 
     def official(self, split: OfficialSplit) -> Sequence[Sample]:
         """Samples of a split with boxes, masks and parts; the species take turns."""
@@ -99,10 +99,10 @@ class Toybirds(Dataset):
     def _plan(self) -> Iterator[tuple[OfficialSplit, str, int, Scene]]:
         """Split, name and label of each picture, and what it shows."""
         for split, count in self.per_class.items():
-            for number in range(count * len(BENCHMARK_SPECIES)):
-                label = number % len(BENCHMARK_SPECIES)
+            for number in range(count * len(SPECIES)):
+                label = number % len(SPECIES)
                 seed = f"toybirds {split} {number}"
-                drawn = draw_scene(seed, BENCHMARK_SPECIES[label], self.knobs, label)
+                drawn = draw_scene(seed, SPECIES[label], self.knobs, label)
                 yield split, f"{number:04d}", label, drawn
 
 

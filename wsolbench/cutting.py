@@ -38,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         whole = backbones.create(
             source, pretrained=True, image_size=SIDE, weights_dir=arguments.weights_dir
         )
-        data = save(pack(cut(name, whole)))
-        write_atomically(arguments.out / f"{name}.safetensors", lambda f, d=data: f.write(d))
+        _write(save(pack(cut(name, whole))), arguments.out / f"{name}.safetensors")
     return 0
+
+
+def _write(data: bytes, file: Path) -> None:
+    write_atomically(file, lambda stream: stream.write(data))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,8 @@ class Run:
             ) from error
 
     def _execute(self) -> list[Result]:
-        self.method.to(self.device)
+        # Convolutions are faster so, on processors and on accelerators; other layers do not care.
+        self.method.to(self.device, memory_format=torch.channels_last)
         progress = self.train()
         results = []
         for protocol in self.protocols:

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from wsolbench.synthetic.birds import (
-    ALL_SPECIES,
-    BENCHMARK_SPECIES,
     PART_NAMES,
-    PRETRAINING_SPECIES,
+    SPECIES,
     Species,
+    head_color,
 )
 from wsolbench.synthetic.paint import paint
 from wsolbench.synthetic.scene import SIDE, Knobs, Scene, draw_scene
@@ -34,7 +33,7 @@ DIGEST = "6583db509fe88b2dd449a8994091bd57c2852c9ba1e55b0b677d812973d5a27f"
 
 
 def scenes(knobs: Knobs, count: int) -> list[Scene]:
-    species = BENCHMARK_SPECIES
+    species = SPECIES
     return [draw_scene(f"test {i}", species[i % 12], knobs, i % 12) for i in range(count)]
 
 
@@ -47,11 +46,9 @@ def test_scenes_are_the_same_bits_everywhere() -> None:
     assert digest.hexdigest() == DIGEST
 
 
-def test_species_are_split_and_told_by_two_features_at_least() -> None:
-    assert len(ALL_SPECIES) == 48
-    assert (len(BENCHMARK_SPECIES), len(PRETRAINING_SPECIES)) == (12, 36)
-    assert not set(BENCHMARK_SPECIES) & set(PRETRAINING_SPECIES)
-    for a, b in combinations(BENCHMARK_SPECIES, 2):
+def test_species_are_told_by_the_head_and_by_two_other_features_at_least() -> None:
+    assert len(SPECIES) == len({head_color(s) for s in SPECIES}) == 12
+    for a, b in combinations(SPECIES, 2):
         features = zip(vars(a).values(), vars(b).values(), strict=True)
         assert sum(x != y for x, y in features) >= 2
 
@@ -79,7 +76,7 @@ def test_knobs_turn_what_they_say() -> None:
         return float(np.mean([np.isin(m, telling).sum() / (m > 0).sum() for m in maps]))
 
     assert share(small) < 0.6 * share(plain)
-    own = [draw_scene(f"c{i}", BENCHMARK_SPECIES[3], Knobs(context=1.0), 3) for i in range(9)]
+    own = [draw_scene(f"c{i}", SPECIES[3], Knobs(context=1.0), 3) for i in range(9)]
     grounds = np.array([scene.ground for scene in own])
     assert np.ptp(grounds, axis=0).max() <= 36
     assert {len(s.birds) for s in scenes(KNOBS["flock"], 24)} == {2, 3, 4}
@@ -111,14 +108,13 @@ def test_a_species_crest_shows_in_its_parts() -> None:
         assert (part_map(scene)[1] == crest).any() == (kind > 0)
 
 
-def test_pretraining_cannot_reach_the_truth() -> None:
-    """Neither when it is imported nor when it makes its lessons."""
+def test_what_makes_the_small_backbones_cannot_reach_the_truth() -> None:
+    """Nor any picture: it cuts published networks, and training sees images and labels."""
     code = (
         "import sys\n"
-        "sys.modules['wsolbench.synthetic.truth'] = None\n"
-        "from wsolbench.synthetic import pretraining\n"
-        "assert pretraining.picture(5)[0].shape == (128, 128, 3)\n"
-        "assert not [m for m in sys.modules if m.startswith('wsolbench.datasets')]\n"
+        "import wsolbench.cutting\n"
+        "reach = ('wsolbench.synthetic', 'wsolbench.datas', 'wsolbench.truth')\n"
+        "assert not [m for m in sys.modules if m.startswith(reach)]\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

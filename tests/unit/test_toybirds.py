@@ -21,7 +21,7 @@ from wsolbench.files import make_folder
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.protocol import load_protocol
 from wsolbench.registry import DATASETS
-from wsolbench.synthetic.birds import BENCHMARK_SPECIES
+from wsolbench.synthetic.birds import SPECIES
 from wsolbench.synthetic.scene import SIDE
 from wsolbench.truth import read_truth
 from wsolbench.types import Prediction
@@ -34,7 +34,7 @@ VARIANTS = {
     "toybirds-flock": "f0f93b5ff520",
     "toybirds-covered": "8b6089750251",
 }
-SPECIES = len(BENCHMARK_SPECIES)
+COUNT = len(SPECIES)
 
 
 def few(name: str, train: int = 2, test: int = 1) -> type[Dataset]:
@@ -64,7 +64,7 @@ def test_boxes_masks_and_parts_say_the_same(root: Path, name: str) -> None:
     shown: set[int] = set()
     for split, count in (("train", 2), ("test", 1)):
         samples = dataset.official(split)  # type: ignore[arg-type]
-        assert Counter(s.label for s in samples) == dict.fromkeys(range(SPECIES), count)
+        assert Counter(s.label for s in samples) == dict.fromkeys(range(COUNT), count)
         for sample in samples:
             truth = read_truth(sample, len(dataset.part_names))
             assert truth.size == (SIDE, SIDE)
@@ -94,7 +94,7 @@ def test_the_picture_shows_the_bird_where_the_mask_says(root: Path) -> None:
 
 def test_class_names_are_unique_and_say_the_features(root: Path) -> None:
     names = few("toybirds")(root).class_names
-    assert len(set(names)) == SPECIES
+    assert len(set(names)) == COUNT
     assert names[0] == "belly, forked tail, no crest, round wing"
 
 
@@ -166,7 +166,7 @@ def test_a_drawing_that_breaks_off_leaves_nothing(
     assert calls
     assert [f for f in tmp_path.rglob("*") if f.is_file()] == []
     monkeypatch.setattr(Path, "write_text", real)
-    assert len(tiny(tmp_path).official("test")) == SPECIES
+    assert len(tiny(tmp_path).official("test")) == COUNT
 
 
 def test_a_place_that_is_a_file_is_named(tmp_path: Path) -> None:

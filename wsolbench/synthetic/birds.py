@@ -1,8 +1,9 @@
 """Birds made of parts, each of which tells something of the species.
 
 After FunnyBirds (Hesse et al., ICCV 2023), in two dimensions. A species is a pattern of the body,
-and a kind of tail, of crest and of wing, each with its colour. In the local frame a bird looks to
-the right, its body lies at the origin and a unit is about the length of body and head.
+and a kind of tail, of crest and of wing; and each has its colour of the head, which is by far the
+easiest to tell it by. In the local frame a bird looks to the right, its body lies at the origin and
+a unit is about the length of body and head.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class Species:
     wing: int
 
 
-ALL_SPECIES = tuple(Species(*kinds) for kinds in product(range(4), range(2), range(3), range(2)))
-#: Any two of these differ in two features or more, so that no single part is enough to tell one,
-#: and none is the only one to tell it by.
-BENCHMARK_SPECIES = tuple(s for s in ALL_SPECIES if s.pattern == (s.tail + s.crest + s.wing) % 4)
-PRETRAINING_SPECIES = tuple(s for s in ALL_SPECIES if s not in BENCHMARK_SPECIES)
+#: Any two of these differ in two features or more beside the colour of the head.
+SPECIES = tuple(
+    Species((tail + crest + wing) % 4, tail, crest, wing)
+    for tail, crest, wing in product(range(2), range(3), range(2))
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Bird:
     Attributes:
         species: its class.
         placement: where it is.
-        colors: those of its species, a little off.
+        colors: of the head that of its species, a little off; of the rest any.
         telling: size of tail, crest and wing, 1 for the usual one.
     """
 
@@ -83,11 +84,26 @@ class Bird:
     telling: float = 1.0
 
 
-#: of each kind of each feature: what the species tells of a bird's colours
-BODY: tuple[Color, ...] = ((205, 70, 40), (230, 190, 50), (60, 100, 190), (80, 150, 70))
-TAIL: tuple[Color, ...] = ((50, 50, 60), (215, 110, 150))
-HEAD: tuple[Color, ...] = ((165, 170, 175), (125, 80, 50), (40, 145, 145))
-WING: tuple[Color, ...] = ((125, 75, 165), (235, 225, 190))
+#: of the head, which alone is enough to tell a species of the benchmark
+HEADS: tuple[Color, ...] = (
+    (205, 45, 40),
+    (235, 135, 30),
+    (240, 215, 60),
+    (140, 200, 70),
+    (40, 120, 60),
+    (40, 160, 160),
+    (120, 190, 235),
+    (45, 75, 190),
+    (120, 60, 165),
+    (225, 110, 170),
+    (110, 65, 40),
+    (240, 240, 240),
+)
+
+
+def head_color(species: Species) -> Color:
+    """The colour that the species has in its head and its crest."""
+    return HEADS[species.tail * 6 + species.crest * 2 + species.wing]
 
 
 @dataclass(frozen=True)
@@ -159,7 +175,7 @@ def pattern(name: str, u: Floats, v: Floats) -> Bools:
     if name == "edge":
         return np.asarray(v > 0.075)
     if name == "tip":
-        return np.asarray(u < -0.47)
+        return np.asarray(u < -0.6)
     return np.zeros(u.shape, np.bool_)
 
 
@@ -182,10 +198,10 @@ _LEGS: tuple[Shape, ...] = (
 
 def _tail(kind: int, size: float) -> tuple[Shape, ...]:
     forked = (
-        ((-0.20, -0.08), (-0.66, -0.20), (-0.50, -0.05), (-0.22, 0.03)),
-        ((-0.22, -0.03), (-0.50, 0.07), (-0.68, 0.20), (-0.20, 0.09)),
+        ((-0.20, -0.09), (-0.92, -0.17), (-0.70, -0.03), (-0.22, 0.03)),
+        ((-0.22, -0.03), (-0.70, 0.06), (-0.94, 0.18), (-0.20, 0.09)),
     )
-    fan = (((-0.20, -0.06), (-0.60, -0.19), (-0.66, 0.02), (-0.60, 0.20), (-0.20, 0.08)),)
+    fan = (((-0.20, -0.07), (-0.84, -0.17), (-0.92, 0.01), (-0.84, 0.18), (-0.20, 0.08)),)
     return tuple(_scaled(points, (-0.24, 0.0), size) for points in (fan if kind else forked))
 
 

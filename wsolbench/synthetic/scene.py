@@ -11,16 +11,14 @@ from random import Random
 from typing import TypeVar
 
 from wsolbench.synthetic.birds import (
-    BODY,
-    HEAD,
-    TAIL,
-    WING,
+    HEADS,
     Bird,
     Coat,
     Color,
     Colors,
     Part,
     Species,
+    head_color,
 )
 from wsolbench.synthetic.shapes import Ellipse, Placement, Point, Polygon, Shape
 
@@ -87,7 +85,15 @@ _GROUNDS: tuple[tuple[Color, Color], ...] = (
     ((110, 60, 40), (180, 110, 60)),
     ((60, 70, 120), (140, 150, 200)),
 )
-_PLUMAGE: tuple[Color, ...] = (*BODY, *TAIL, *HEAD, *WING)
+_PLUMAGE: tuple[Color, ...] = (
+    *HEADS,
+    (60, 60, 65),
+    (160, 165, 170),
+    (195, 165, 130),
+    (150, 95, 60),
+    (95, 110, 70),
+    (85, 105, 130),
+)
 _MARKS: tuple[Color, ...] = ((245, 240, 230), (35, 30, 30), (90, 60, 45), (240, 215, 130))
 _BARE: tuple[Color, ...] = ((235, 160, 40), (70, 60, 55), (190, 70, 60), (200, 180, 120))
 _PATTERNS = ("plain", "plain", "belly", "belly", "stripes", "spots", "checks")
@@ -127,8 +133,8 @@ def _bird(
     random: Random, species: Species, knobs: Knobs, count: int, others: Sequence[Bird]
 ) -> Bird:
     crowd = 1.0 if count == 1 else 0.55
-    scale = crowd * (36 + 50 * random.random())
-    center = _free_place(random, 0.66 * scale, others)
+    scale = crowd * (44 + 30 * random.random())
+    center = _free_place(random, 0.72 * scale, others)
     turn = 0.36 * (random.random() - 0.5)
     flip = random.random() < 0.5
     placement = Placement(center, scale, turn, flip)
@@ -136,11 +142,12 @@ def _bird(
 
 
 def _colors(random: Random, species: Species) -> Colors:
+    body, wing, tail = _distinct(random, _PLUMAGE, 3)
     return Colors(
-        body=_jittered(random, BODY[species.pattern], 22),
-        wing=_jittered(random, WING[species.wing], 22),
-        tail=_jittered(random, TAIL[species.tail], 22),
-        head=_jittered(random, HEAD[species.crest], 22),
+        body=_jittered(random, body, 14),
+        wing=_jittered(random, wing, 14),
+        tail=_jittered(random, tail, 14),
+        head=_jittered(random, head_color(species), 14),
         mark=_jittered(random, _pick(random, _MARKS), 14),
         bare=_jittered(random, _pick(random, _BARE), 10),
     )
