@@ -49,7 +49,7 @@ def draw_sound_data(root: Path) -> Path:
     """Write the files of :class:`SoundData` and return ``root``."""
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
-        for sample in SoundData(root).official(split):  # type: ignore[arg-type]
+        for sample in SoundData(root).official(split):
             sample.path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(sample.path)
     return root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class Sound(Method):
     def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
         super().__init__(backbone, num_classes, options)
         self.vit: Any = backbone
-        self.fc = nn.Linear(self.vit.embed_dim, num_classes)
+        self.fc = nn.Linear(cast(int, backbone.embed_dim), num_classes)
 
     def tokens(self, image: Tensor) -> Tensor:
         found: Tensor = self.vit.forward_features(image)[:, self.vit.num_prefix_tokens :]
@@ -41,7 +41,7 @@ class Sound(Method):
     def class_maps(self, tokens: Tensor) -> Tensor:
         """Maps (B, K, h, w) of all classes."""
         maps: Tensor = self.fc(tokens).transpose(1, 2)
-        return maps.unflatten(2, self.vit.patch_embed.grid_size)
+        return torch.unflatten(maps, 2, self.vit.patch_embed.grid_size)
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
         maps = self.class_maps(self.tokens(image))
@@ -287,7 +287,7 @@ class WidthWrittenOut(Answer):
 class GridWrittenOut(Sound):
     def class_maps(self, tokens: Tensor) -> Tensor:
         maps: Tensor = self.fc(tokens).transpose(1, 2)
-        return maps.unflatten(2, (4, 4))
+        return torch.unflatten(maps, 2, (4, 4))
 
 
 class PatchWrittenOut(Sound):
