@@ -96,7 +96,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(command=lambda _: _help(parser))
-    sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    sub = parser.add_subparsers(metavar="COMMAND [options]", parser_class=_Parser)
     adders = {
         "run": _add_run,
         "score": _add_score,

@@ -1,9 +1,10 @@
 """New method: say in one line what it does.
 
-This file and the recipe beside it, new_method.yaml, are the whole method. As it stands it works: a
-linear classifier on the mean of a CNN's last features, which says at each place of the map how much
-that place speaks for the class. Change what is marked; `wsolbench check new-method` says whether it
-still keeps the rules.
+This file and the recipe beside it are the whole method. As it stands it works: a linear classifier
+on the mean of a CNN's last features, which says at each place of the map how much that place speaks
+for the class. Change what is marked; whether it still keeps the rules is said by
+
+    wsolbench check new-method
 """
 
 from __future__ import annotations
