@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import data_mutants
 import method_mutants
@@ -11,6 +12,7 @@ import pytest
 from wsolbench.checks import Check, Outcome, Status, dataset_checks, method_checks
 from wsolbench.checks.datasets import CHECKS as OF_DATASETS
 from wsolbench.checks.methods import CHECKS as OF_METHODS
+from wsolbench.checks.methods import SMALL_VIT, small_backbone
 from wsolbench.checks.outcome import FailedError, name_of
 from wsolbench.dataset import Dataset
 from wsolbench.method import Method
@@ -84,6 +86,23 @@ def test_a_class_of_one_image_cannot_be_held_out(
     checks = of_dataset(data_mutants.SoundData)
     assert checks["holdout"].run(root).status is Status.INAPPLICABLE
     assert checks["disjoint-splits"].run(root).status is Status.PASSED
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("resnet50.tv_in1k", ("test_resnet", {})),
+        ("swin_tiny_patch4_window7_224", ("test_resnet", {})),
+        ("vit_base_patch14_reg4_dinov2", ("vit_base_patch14_reg4_dinov2", {"a": 1, **SMALL_VIT})),
+        (
+            "deit_tiny_distilled_patch16_224",
+            ("deit_tiny_distilled_patch16_224", {"a": 1, **SMALL_VIT}),
+        ),
+        ("not-of-timm", ("not-of-timm", {"a": 1})),
+    ],
+)
+def test_the_family_of_the_backbone_decides(name: str, small: tuple[str, dict[str, Any]]) -> None:
+    assert small_backbone(name, {"a": 1}) == small
 
 
 # ------------------------------------------------------------------------------------------ faults

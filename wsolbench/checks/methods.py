@@ -83,7 +83,7 @@ class Subject:
             InputError: when the method has no such recipe.
         """
         recipe = resolve(recipe_sections(self.name), self.name, ANY, "default", {})
-        name, args = _small(recipe.backbone, recipe.backbone_args)
+        name, args = small_backbone(recipe.backbone, recipe.backbone_args)
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
         return recipe.model_copy(update=small)
 
@@ -372,8 +372,8 @@ def batch_of(size: int) -> Batch:
     return Batch(images(size), labels(), tuple(f"image {i}" for i in range(BATCH)))
 
 
-def _small(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Small network in place of a recipe's backbone, and its arguments."""
+def small_backbone(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return timm name and arguments of the small network in place of a recipe's backbone."""
     if not timm.is_model(name):  # not of timm: as large as it is
         return name, dict(args)
     if _is_plain_vit(name):
