@@ -53,7 +53,14 @@ class Sound(Method):
 class Parameterless(Method):
     """A box in the middle: nothing to train, no classes."""
 
-    info = MethodInfo(title="Parameterless", paper="none", year=2000, class_agnostic=True)
+    info = MethodInfo(
+        title="Parameterless",
+        paper="none",
+        year=2000,
+        supervision="none",
+        trainable=False,
+        class_agnostic=True,
+    )
     Options = SoundOptions
 
     def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
@@ -77,6 +84,10 @@ class EmptyReason(Sound):
 
 class NoTitle(Sound):
     info = MethodInfo(title="", paper="none", year=2000)
+
+
+class NothingToTrain(Parameterless):
+    info = MethodInfo(title="Nothing to train", paper="none", year=2000)
 
 
 class OtherOptions(Sound):
@@ -302,6 +313,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     UnknownDeclaration: ("declarations", "known_failures names no check: 'no-such-check'"),
     EmptyReason: ("declarations", "known_failures gives no reason for 'pickling'"),
     NoTitle: ("declarations", "title is no text: ''"),
+    NothingToTrain: ("declarations", "info.trainable is True, trainable parameters: 0"),
     OtherOptions: ("recipes", "'temperature': Input should be less than 2"),
     LossPerImage: ("training-output", "'each' of training_step is no scalar tensor: a tensor (4,)"),
     NoLoss: ("training-output", "not a dict with 'loss'"),

@@ -34,9 +34,10 @@ from wsolbench.errors import InputError
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.predictions import predict
 from wsolbench.protocol import load_protocol
-from wsolbench.recipe import Recipe, resolve
+from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName, resolve
 from wsolbench.registry import METHODS
-from wsolbench.run import build_method, method_options, recipe_sections
+from wsolbench.request import recipe_sections
+from wsolbench.run import build_method, method_options
 from wsolbench.types import Batch, Prediction
 
 #: the network that stands in for any backbone of timm that is no plain vision transformer
@@ -82,10 +83,19 @@ class Subject:
         Raises:
             InputError: when the method has no such recipe.
         """
-        recipe = resolve(recipe_sections(self.name), self.name, ANY, "default", {})
+        recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
         return recipe.model_copy(update=small)
+
+    def resolve(self, dataset: str, name: RecipeName) -> Recipe:
+        """One of its recipes as its file has it.
+
+        Raises:
+            InputError: when it is missing or wrong.
+        """
+        sections, trainable = recipe_sections(self.name), self.cls.info.trainable
+        return resolve(sections, self.name, dataset, name, {}, trainable=trainable)
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
@@ -99,7 +109,7 @@ class Subject:
             InapplicableError: when there is nothing to train.
         """
         method = self.build()
-        if not any(p.requires_grad for p in method.parameters()):
+        if not _trained(method):
             raise InapplicableError("it has no trainable parameter")
         return method
 
@@ -126,6 +136,8 @@ class Subject:
     def optimizer(self, method: Method) -> Optimizer:
         """The recipe's optimiser over the method's own groups."""
         optim = self.recipe.optim
+        if optim is None:
+            raise FailedError("there are trainable parameters and no optimiser in the recipe")
         return make_optimizer(optim, method.param_groups(optim.lr, optim.weight_decay))
 
 
@@ -148,21 +160,25 @@ def _run(check: _Function, subject: Subject, known: Mapping[str, str]) -> Outcom
 
 
 def declarations(subject: Subject) -> None:
-    """Title and paper are texts, options are typed, declared failures name checks."""
+    """Title and paper are texts, options are typed, ``trainable`` is true, known failures exist."""
     cls = subject.cls
     info: object = getattr(cls, "info", None)
     require(isinstance(info, MethodInfo), f"info is no MethodInfo: {info!r}")
     check_texts(info, ("title", "paper"))
     require(issubclass(cls.Options, Options), f"Options is no subclass of Options: {cls.Options}")
     check_declared(cls.known_failures, [name_of(check) for check in CHECKS])
+    count, said = len(_trained(subject.build())), cls.info.trainable
+    require(bool(count) == said, f"info.trainable is {said}, trainable parameters: {count}")
 
 
 def recipes(subject: Subject) -> None:
     """Every recipe resolves, for every dataset that it singles out, to known options."""
     sections = recipe_sections(subject.name)
-    for name, section in sections.items():
-        for dataset in (ANY, *section.get("datasets", {})):
-            recipe = resolve(sections, subject.name, dataset, name, {})  # type: ignore[arg-type]
+    unknown = sorted(sections.keys() - set(RECIPE_NAMES))
+    require(not unknown, f"these are no regimes: {unknown}; known: {', '.join(RECIPE_NAMES)}")
+    for name in (known for known in RECIPE_NAMES if known in sections):
+        for dataset in (ANY, *sections[name].get("datasets", {})):
+            recipe = subject.resolve(dataset, name)
             method_options(recipe)
             for protocol in recipe.protocol:
                 load_protocol(protocol)
@@ -271,7 +287,7 @@ def determinism(subject: Subject) -> None:
     """One seed gives one initialisation and one training; evaluation repeats itself."""
     first, second = (subject.build() for _ in range(2))
     _same_state(first, second, "the initial")
-    if any(p.requires_grad for p in first.parameters()):
+    if _trained(first):
         for method in (first, second):
             subject.train(method)
         _same_state(first, second, "the trained")
@@ -291,7 +307,7 @@ def pickling(subject: Subject) -> None:
 def save_and_load(subject: Subject) -> None:
     """The state in a checkpoint is all that another instance needs to say the same."""
     method = subject.lively()
-    if any(p.requires_grad for p in method.parameters()):
+    if _trained(method):
         subject.train(method)
     file = io.BytesIO()
     torch.save(method.state_dict(), file)
@@ -374,7 +390,7 @@ def batch_of(size: int) -> Batch:
 
 def small_backbone(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return timm name and arguments of the small network in place of a recipe's backbone."""
-    if not timm.is_model(name):  # not of timm: as large as it is
+    if not timm.is_model(name):  # none, or not of timm: as it is
         return name, dict(args)
     if _is_plain_vit(name):
         return name, {**args, **SMALL_VIT}
@@ -393,7 +409,7 @@ def _is_plain_vit(name: str) -> bool:
 
 
 def _check_use(method: Method, size: int, bf16: bool = False) -> None:
-    if any(p.requires_grad for p in method.parameters()):
+    if _trained(method):
         _backward(method.train(), size, bf16)
     for label in (labels(), None):
         _check_prediction(predict(method.eval(), images(size), label, bf16))
