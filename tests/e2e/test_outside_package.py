@@ -1,6 +1,7 @@
 """A package of somebody else: its plugins come in by entry points and lack nothing.
 
-The package is built and installed as its author's users would, into an environment of its own.
+The package is built and installed by pip, as its users would, beside the checkout and into an
+environment of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from projects import copy_project, python_with, run, write
+from projects import ROOT, python_with, run, write
 
 from wsolbench.scaffold import new_method
 
@@ -112,15 +113,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "package" / "outside" / "__init__.py", "")
     write(folder / "package" / "outside" / "data.py", DATA)
     new_method("outside-method", folder / "package" / "outside")
-    python_with(folder / "env", copy_project(folder / "project"), folder / "package")
+    python_with(folder / "env", folder / "package")
     draw(folder / "data")
     write(folder / "pytest.ini", "[pytest]\n")
     write(folder / "test_outside.py", TESTS)
     return folder
 
 
+def python(place: Path, *words: str | Path) -> str:
+    return run(place / "env" / "bin" / "python", *words, cwd=place, PYTHONPATH=str(ROOT))
+
+
 def wsolbench(place: Path, *words: str) -> str:
-    return run(place / "env" / "bin" / "wsolbench", *words, cwd=place)
+    return python(place, ROOT / "run_benchmark.py", *words)
 
 
 def test_its_plugins_are_listed(place: Path) -> None:
@@ -129,8 +134,7 @@ def test_its_plugins_are_listed(place: Path) -> None:
 
 
 def test_its_own_tests_are_the_kit(place: Path) -> None:
-    python = place / "env" / "bin" / "python"
-    said = run(python, "-m", "pytest", "-v", "-p", "no:cacheprovider", cwd=place)
+    said = python(place, "-m", "pytest", "-v", "-p", "no:cacheprovider")
     assert "test_method[outside-method-gradients] PASSED" in said
     assert "test_method[outside-method-patch-sizes] SKIPPED" in said
     assert "test_dataset[outside-data-stable-order] PASSED" in said

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from projects import ROOT, copy_project, run
+from projects import ROOT, run
 
 
 def commands(section: str) -> list[list[str]]:
@@ -20,19 +20,23 @@ def commands(section: str) -> list[list[str]]:
 
 
 def test_the_tutorial_ends_with_a_row(tiny_cub: Path, tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project")
-    python = {"python": sys.executable, "DATA": str(tiny_cub)}
+    """As it stands there, but for the folder: the checkout is not to be written to."""
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    real = {"python": [sys.executable], "run_benchmark.py": [str(ROOT / "run_benchmark.py")]}
+    real |= {"DATA": [str(tiny_cub)], "new-method": ["new-method", "--folder", str(folder)]}
     said = []
     for words in commands("A new method"):
-        said.append(run(*(python.get(word, word) for word in words), cwd=project))
+        spoken = [part for word in words for part in real.get(word, [word])]
+        said.append(run(*spoken, cwd=tmp_path, WSOLBENCH_PATH=str(tmp_path)))
     assert said[0].splitlines() == [
-        f"wrote {project / 'methods' / 'my_method.py'}",
-        f"wrote {project / 'methods' / 'my_method.yaml'}",
+        f"wrote {folder / 'my_method.py'}",
+        f"wrote {folder / 'my_method.yaml'}",
         "next: wsolbench check my-method",
     ]
     assert "failed" not in said[1]
     assert "passed          gradients" in said[1]
-    board = (project / "try" / "leaderboard.md").read_text("utf-8")
+    board = (tmp_path / "try" / "leaderboard.md").read_text("utf-8")
     (row,) = [line for line in board.splitlines() if line.startswith("| 1 ")]
     assert row.split("|")[2].strip() == "My method"
     assert row in said[-1]

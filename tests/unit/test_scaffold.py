@@ -90,13 +90,16 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         new_method("my-method", tmp_path / "methods")
 
 
-def test_outside_a_checkout_it_goes_below_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("inside", [True, False])
+def test_without_a_folder_it_goes_to_the_checkout_or_else_below_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scaffold, "checkout", lambda: None)
+    checkout = tmp_path / "checkout" if inside else None
+    monkeypatch.setattr(scaffold, "checkout", lambda: checkout)
     files = new_method("my-method")
-    assert files == [Path("methods/my_method.py"), Path("methods/my_method.yaml")]
+    folder = (checkout or Path()) / "methods"
+    assert files == [folder / "my_method.py", folder / "my_method.yaml"]
     assert all(file.is_file() for file in files)
 
 

@@ -40,7 +40,12 @@ class NewMethod(Method):
 
     # CHANGE: what tables say of it. `wsolbench/method.py` has the other fields: set them where
     # images of a batch see each other in training, or where the map does not depend on the class.
-    info = MethodInfo(title="New method", paper="unpublished", year=2026, batch_coupled="bn")
+    info = MethodInfo(
+        title="New method",
+        paper="unpublished",
+        year=2026,
+        batch_coupled="bn",
+    )
     Options = NewMethodOptions
 
     # CHANGE: what is trained beside the backbone, a model of timm without its classifier.
