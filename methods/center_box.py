@@ -39,6 +39,7 @@ class CenterBox(Method):
         year=2020,
         supervision="none",
         trainable=False,
+        class_agnostic=True,
     )
 
     def __init__(self, backbone: nn.Module, num_classes: int, options: Options) -> None:

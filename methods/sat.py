@@ -40,7 +40,12 @@ class SatOptions(Options):
 class Sat(Method):
     """Spatial-Aware Token on a plain ViT or DeiT."""
 
-    info = MethodInfo(title="SAT", paper="Spatial-Aware Token for WSOL (ICCV)", year=2023)
+    info = MethodInfo(
+        title="SAT",
+        paper="Spatial-Aware Token for WSOL (ICCV)",
+        year=2023,
+        class_agnostic=True,
+    )
     Options = SatOptions
 
     def __init__(self, backbone: nn.Module, num_classes: int, options: SatOptions) -> None:

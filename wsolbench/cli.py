@@ -96,9 +96,17 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(command=lambda _: _help(parser))
-    sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
-    adders = {"run": _add_run, "score": _add_score, "table": _add_table, "list": _add_list}
-    commands = {name: add(sub) for name, add in {**adders, "show": _add_show}.items()}
+    sub = parser.add_subparsers(metavar="COMMAND [options]", parser_class=_Parser)
+    adders = {
+        "run": _add_run,
+        "score": _add_score,
+        "table": _add_table,
+        "list": _add_list,
+        "show": _add_show,
+        "check": _add_check,
+        "new-method": _add_new_method,
+    }
+    commands = {name: add(sub) for name, add in adders.items()}
     return parser, commands
 
 
@@ -115,6 +123,10 @@ def _command(sub: Any, name: str, text: str, run: Callable[[argparse.Namespace],
 
 def _add_data(parser: _Parser, required: bool = True) -> None:
     parser.add_argument("--dataset", required=required, metavar="D", help="dataset to use")
+    _add_data_root(parser)
+
+
+def _add_data_root(parser: _Parser) -> None:
     text = f"folder that contains the dataset's own (else ${DATA_VARIABLE}, else ./data)"
     parser.add_argument("--data-root", metavar="DIR", type=Path, help=text)
 
@@ -189,6 +201,21 @@ def _add_show(sub: Any) -> _Parser:
     parser.add_argument("--dataset", required=True, metavar="D")
     _add_recipe(parser)
     parser.add_argument("--seed", metavar="N", type=int)
+    return parser
+
+
+def _add_check(sub: Any) -> _Parser:
+    parser = _command(sub, "check", "Put a method or dataset through the conformance kit.", _check)
+    parser.add_argument("name", metavar="NAME", help="name of the method or dataset")
+    _add_data_root(parser)
+    return parser
+
+
+def _add_new_method(sub: Any) -> _Parser:
+    parser = _command(sub, "new-method", "Write a method to start from, and its recipe.", _new)
+    parser.add_argument("name", metavar="NAME", help="a-z, 0-9 and '-', such as my-method")
+    text = "where to write (methods/ of the checkout, outside of one of the current folder)"
+    parser.add_argument("--folder", metavar="DIR", type=Path, help=text)
     return parser
 
 
@@ -318,6 +345,27 @@ def _show(arguments: argparse.Namespace) -> int:
     fields = _given(arguments, *_WHAT, *_EVERYWHERE)
     (recipe,) = make_request({**fields, "method": [arguments.method]}).recipes()
     print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).rstrip())
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from wsolbench.checks import Status, check_plugin
+
+    failed = False
+    for name, outcome in check_plugin(arguments.name, _data_root(arguments)):
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        print(f"{outcome.status:<14}  {name}{reason}", flush=True)
+        failed |= outcome.status is Status.FAILED
+    return int(failed)
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from wsolbench.scaffold import how_to_find, new_method
+
+    files = new_method(arguments.name, arguments.folder)
+    for file in files:
+        print(f"wrote {file}")
+    print(how_to_find(files[0], arguments.name))
     return 0
 
 

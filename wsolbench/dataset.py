@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from wsolbench.errors import InputError
 from wsolbench.types import Box
@@ -63,6 +63,8 @@ class Dataset(ABC):
     part_names: ClassVar[tuple[str, ...]] = ()
     #: the files that a user must have below the data root, as one line for error messages
     layout: ClassVar[str]
+    #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
+    known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, root: Path, holdout: int = 0) -> None:
         self.root = root
@@ -102,6 +104,13 @@ class Dataset(ABC):
             for s in self.official(split):
                 digest.update(f"{split}|{s.image_id}|{s.label}|{s.boxes}\n".encode())
         return digest.hexdigest()[:12]
+
+
+def samples_digest(dataset: Dataset) -> str:
+    """SHA-256 over all that the samples of all splits say, in their order."""
+    splits: tuple[Split, ...] = get_args(Split)
+    lines = (repr(sample) for split in splits for sample in dataset.samples(split))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def without_truth(sample: Sample) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ class MethodInfo:
         supervision: what beside the images the method may see in training.
         batch_coupled: state that couples the images of a batch (decides how ranks may be split).
         trainable: whether there is anything to train; else ``training_step`` is never called.
+        class_agnostic: what ``localize`` says of where the object is does not depend on ``label``.
     """
 
     title: str
@@ -38,6 +40,7 @@ class MethodInfo:
     supervision: Literal["none", "labels", "boxes", "another run"] = "labels"
     batch_coupled: Literal["none", "bn", "rng", "loss"] = "none"
     trainable: bool = True
+    class_agnostic: bool = False
 
 
 class Method(nn.Module, ABC):
@@ -52,6 +55,8 @@ class Method(nn.Module, ABC):
 
     info: ClassVar[MethodInfo]
     Options: ClassVar[type[Options]] = Options
+    #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
+    known_failures: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:

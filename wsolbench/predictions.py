@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from wsolbench.data.loader import EvalLoader
 from wsolbench.method import Method
@@ -12,7 +13,7 @@ from wsolbench.types import Prediction
 
 
 def live_predictions(
-    method: Method, loader: EvalLoader, device: torch.device, bf16: bool
+    method: Method, loader: EvalLoader, bf16: bool
 ) -> Iterator[tuple[tuple[str, ...], Prediction]]:
     """Yield (image ids, prediction on the CPU) of each batch, with the true class's maps.
 
@@ -21,10 +22,14 @@ def live_predictions(
     """
     method.eval()
     for ids, image, label in loader:
-        # not around the yield: who consumes the stream must not run in this mode
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            prediction = _on_cpu(method.localize(image, label))
-        yield ids, prediction
+        yield ids, _on_cpu(predict(method, image, label, bf16))
+
+
+def predict(method: Method, image: Tensor, label: Tensor | None, bf16: bool = False) -> Prediction:
+    """What a method in evaluation mode says of one batch, see :meth:`Method.localize`."""
+    # not around a yield: who consumes a stream must not run in this mode
+    with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+        return method.localize(image, label)
 
 
 def _on_cpu(prediction: Prediction) -> Prediction:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
-from wsolbench.method import Method
 from wsolbench.protocol import load_protocol
 from wsolbench.recipe import (
     NO_BACKBONE,
@@ -109,15 +108,14 @@ class Request(BaseModel):
             raise InputError(
                 f"unknown recipe '{self.recipe}'{did_you_mean(self.recipe, RECIPE_NAMES)}"
             )
-        cls = METHODS.get(method)
         recipe = resolve(
-            _sections(cls, method),
+            recipe_sections(method),
             method,
             self.dataset,
             self.recipe,
             {**self._overrides(seed), **parse_assignments(self.set)},
             part=dataset_part(self.dataset),
-            trainable=cls.info.trainable,
+            trainable=METHODS.get(method).info.trainable,
             weights=digest,
         )
         for protocol in recipe.protocol:
@@ -169,8 +167,13 @@ def dataset_part(dataset: str) -> DatasetPart:
     return DatasetPart() if text is None else read_dataset_part(text, f"recipe of '{dataset}'")
 
 
-def _sections(cls: type[Method], method: str) -> dict[str, Any]:
-    text = resource_text(cls)
+def recipe_sections(method: str) -> dict[str, Any]:
+    """Return the recipes of a method, in the YAML file beside it.
+
+    Raises:
+        InputError: for an unknown method, or a file that is missing or wrong.
+    """
+    text = resource_text(METHODS.get(method))
     if text is None:
         raise InputError(f"method '{method}' has no recipe file; put a .yaml beside its .py")
     return read_sections(text, f"recipes of '{method}'")

@@ -206,7 +206,7 @@ class Run:
     def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
         samples = self.dataset.samples(split)
         bf16 = self.recipe.precision == "bf16"
-        stream = live_predictions(self.method, self._eval(protocol, samples), self.device, bf16)
+        stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)

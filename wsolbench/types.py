@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # datasets know nothing of tensors, and should not wait for torch
+    from torch import Tensor
 
 #: x0, y0, x1, y1 in pixels, 0-based, unclipped, corners as the dataset's own evaluators have them.
 Box = tuple[float, float, float, float]

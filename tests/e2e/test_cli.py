@@ -291,7 +291,7 @@ def test_run_benchmark_is_run_and_passes_commands_through() -> None:
 
 def test_no_command_prints_the_help() -> None:
     done = succeed()
-    for command in ("run", "score", "table", "list", "show"):
+    for command in ("run", "score", "table", "list", "show", "check", "new-method"):
         assert f"    {command} " in done.out
 
 
