@@ -156,7 +156,7 @@ class Run:
 
     def _execute(self) -> list[Result]:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
-        self.method.to(self.device, memory_format=torch.channels_last)
+        self.method.to(self.device).to(memory_format=torch.channels_last)
         progress = self.train()
         results = []
         for protocol in self.protocols:

@@ -144,7 +144,7 @@ def parts(bird: Bird) -> Iterator[Part]:
     shapes: tuple[tuple[str, tuple[Shape, ...], Coat], ...] = (
         ("tail", _tail(species.tail, size), Coat(of.tail, of.mark, ("tip", "plain")[species.tail])),
         ("legs", _LEGS, Coat(of.bare, of.bare)),
-        ("body", (Ellipse((0.0, 0.0), (0.30, 0.20)),), Coat(of.body, of.mark, body)),
+        ("body", (Ellipse((0.0, 0.0), (0.34, 0.22)),), Coat(of.body, of.mark, body)),
         ("crest", _crest(species.crest, size), Coat(of.head, of.head)),
         ("head", (Ellipse((0.29, -0.19), (0.135, 0.13)),), Coat(of.head, of.head)),
         (

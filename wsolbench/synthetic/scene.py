@@ -133,8 +133,8 @@ def _bird(
     random: Random, species: Species, knobs: Knobs, count: int, others: Sequence[Bird]
 ) -> Bird:
     crowd = 1.0 if count == 1 else 0.55
-    scale = crowd * (44 + 30 * random.random())
-    center = _free_place(random, 0.72 * scale, others)
+    scale = crowd * (58 + 24 * random.random())
+    center = _free_place(random, 0.55 * scale, others)
     turn = 0.36 * (random.random() - 0.5)
     flip = random.random() < 0.5
     placement = Placement(center, scale, turn, flip)
@@ -154,17 +154,20 @@ def _colors(random: Random, species: Species) -> Colors:
 
 
 def _free_place(random: Random, margin: float, others: Sequence[Bird]) -> Point:
-    """Of eight places the one that is farthest from the nearest other bird."""
-    places = [(_within(random, margin), _within(random, margin)) for _ in range(8 if others else 1)]
-    return max(places, key=lambda p: min((_distance(p, b) for b in others), default=0.0))
+    """Of some places the one that is farthest from the nearest other bird, or from the middle."""
+    count, taken = 2, [(SIDE / 2, SIDE / 2)]
+    if others:
+        count, taken = 8, [bird.placement.center for bird in others]
+    places = [(_within(random, margin), _within(random, margin)) for _ in range(count)]
+    return max(places, key=lambda place: min(_distance(place, other) for other in taken))
 
 
 def _within(random: Random, margin: float) -> float:
     return margin + (SIDE - 2 * margin) * random.random()
 
 
-def _distance(place: Point, bird: Bird) -> float:
-    (x0, y0), (x1, y1) = place, bird.placement.center
+def _distance(place: Point, other: Point) -> float:
+    (x0, y0), (x1, y1) = place, other
     return (x0 - x1) * (x0 - x1) + (y0 - y1) * (y0 - y1)
 
 
