@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from trees import make_cub
 
+from wsolbench.registry import DATASETS
+
 _VARIABLE = "WSOLBENCH_SHARED"
 _MARK = ("reference data", True)
 
@@ -33,6 +35,21 @@ def shared() -> Path:
 def tiny_cub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data root with a ``CUB_200_2011`` of 3 classes x (8 train + 4 test); not to be written to."""
     return make_cub(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root for datasets that draw themselves, once for all tests."""
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture
+def tiny_toybirds(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data root where the drawn birds are few, in this test, in place of more than a thousand."""
+    from few_birds import FEW
+
+    monkeypatch.setattr(DATASETS, "_plugins", {**DATASETS._plugins, **FEW})
+    return drawn
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

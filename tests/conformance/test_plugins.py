@@ -20,8 +20,9 @@ def test_method(check: Check[[]]) -> None:
 
 @pytest.mark.parametrize("check", OF_DATASETS, ids=str)
 def test_dataset(check: Check[[Path]], request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """A dataset finds its files where the fixture ``tiny_<name>`` puts them, or makes its own."""
-    fixture = f"tiny_{check.plugin.replace('-', '_')}"
+    """A file ``my_data.py`` has a fixture ``tiny_my_data``, or its datasets need nothing."""
+    module = DATASETS.get(check.plugin).__module__
+    fixture = f"tiny_{module.rpartition('.')[2]}"
     try:
         root = request.getfixturevalue(fixture)
     except pytest.FixtureLookupError:
