@@ -28,11 +28,11 @@ from wsolbench.types import Prediction
 
 #: fingerprints of the pictures that :func:`few` draws; see the digest in ``test_synthetic.py``
 VARIANTS = {
-    "toybirds": "399093bb2a8c",
-    "toybirds-small": "41dab91be68b",
-    "toybirds-context": "07c163bbbe31",
-    "toybirds-flock": "f0f93b5ff520",
-    "toybirds-covered": "8b6089750251",
+    "toybirds": "e6d842324219",
+    "toybirds-small": "eaf662fed832",
+    "toybirds-context": "23338559d751",
+    "toybirds-flock": "e0b7f78259a3",
+    "toybirds-covered": "8da4530cd9d1",
 }
 COUNT = len(SPECIES)
 
