@@ -12,13 +12,13 @@ from PIL import Image
 from wsolbench.data.images import read_image, read_indices
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
-from wsolbench.protocol import FIGURES, Figure
+from wsolbench.protocol import FIGURES
 from wsolbench.types import Truth
 
 Size = tuple[int, int]
 
 
-def read_truth(sample: Sample, part_count: int = 0, figures: Collection[Figure] = FIGURES) -> Truth:
+def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = FIGURES) -> Truth:
     """Read what is true of an image: its size from the file's header, its masks pixel by pixel.
 
     A mask may have another resolution than its image (those of OpenImages do); the frame in which

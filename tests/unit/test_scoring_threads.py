@@ -141,7 +141,7 @@ def test_live_predictions_come_once_each_in_their_order(samples: list[Sample], n
         pytest.skip("needs a CUDA device")
     device, method = torch.device(name), _Mean()
     loader = EvalLoader(samples, Geometry(mode="direct"), 32, 5, (0, 0, 0), (1, 1, 1), device)
-    live = list(live_predictions(method, loader, device, bf16=False))  # type: ignore[arg-type]
+    live = list(live_predictions(method, loader, bf16=False))  # type: ignore[arg-type]
     assert [ids for ids, _ in live] == [ids for ids, _, _ in loader]
     for (_, prediction), (_, image, label) in zip(live, loader, strict=True):
         direct = method.localize(image, label)
