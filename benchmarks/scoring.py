@@ -1,10 +1,12 @@
-"""Time of scoring one image: the sweep against the plain oracle, in one run on one core.
+"""Time of scoring one image: ours against the plain oracle in one run, on one core and on all.
 
     python benchmarks/scoring.py --images 15
 
-The oracle searches contours (or components) once a threshold, as the published evaluators do. Both
-sides get quantised maps of 224x224 and one true box. Times are of the processor, so that a busy
-machine shows less; figures must agree, or the run fails.
+The oracle searches contours (or components) once a threshold, as the published evaluators do, and
+bins pixels by numpy. Both sides get normalised maps of 224x224, one true box and, for PxAP, a mask
+with a region that does not count. Milliseconds are the processor's, of one core, so that a busy
+machine shows less; images a second are by the clock, on threads as `score` runs them. Figures must
+agree, or the run fails.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import argparse
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +27,23 @@ sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "tests")]
 import cv2
 import numpy as np
 import scoring_oracle as oracle
+import torch
 from numpy.typing import NDArray
 
+from wsolbench.environment import device_name
 from wsolbench.metrics import functional as F
-from wsolbench.protocol import load_protocol
+from wsolbench.parallel import prefetched, usable_cores
+from wsolbench.protocol import Protocol, load_protocol
 
 Array = NDArray[Any]
 SIDE = 224
 TRUTH = np.array([[40.0, 30, 170, 190]])
 STANDARD, SAT = load_protocol("standard"), load_protocol("sat")
+#: pixels of an object, and those that count: all but a strip beside it
+COVERED, COUNTED = np.zeros((SIDE, SIDE), np.bool_), np.ones((SIDE, SIDE), np.bool_)
+COVERED[30:191, 40:171], COUNTED[30:191, 171:200] = True, False
+#: maps that each core gets where images a second are timed
+SHARE = 32
 THRESHOLDS, FEW = (F.threshold_values(p.thresholds) for p in (STANDARD, SAT))
 
 
@@ -94,10 +106,32 @@ def swept_components(score: Array) -> Array:
     return F.best_iou(score, FEW, SAT.box, TRUTH, of_all=False)[1]
 
 
-CASES: tuple[tuple[str, str, Callable[[Array], Array], Callable[[Array], Array]], ...] = (
-    ("v1", "standard", plain_largest, lambda m: swept(m, False)),
-    ("v2", "standard", plain_all, lambda m: swept(m, True)),
-    ("sat", "sat", plain_components, swept_components),
+def plain_pixels(score: Array) -> Array:
+    """Pixels in each bin, by numpy."""
+    return oracle.pixel_counts(score, COVERED, COUNTED, F.bin_edges(THRESHOLDS))
+
+
+def counted_pixels(score: Array) -> Array:
+    """The same in one compiled pass."""
+    return F.pixel_counts(score, COVERED, COUNTED, THRESHOLDS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two ways to the same figures, and which of :func:`F.protocol_map`'s two maps they get."""
+
+    name: str
+    protocol: Protocol
+    plain: Callable[[Array], Array]
+    ours: Callable[[Array], Array]
+    quantised: bool = True
+
+
+CASES = (
+    Case("v1", STANDARD, plain_largest, lambda m: swept(m, False)),
+    Case("v2", STANDARD, plain_all, lambda m: swept(m, True)),
+    Case("sat", SAT, plain_components, swept_components),
+    Case("pxap", STANDARD, plain_pixels, counted_pixels, quantised=False),
 )
 
 
@@ -111,31 +145,54 @@ def timed(function: Callable[[Array], Array], score: Array, repeats: int) -> tup
     return 1000 * least, result
 
 
+def compared(case: Case, scores: Sequence[Array]) -> Array:
+    """Milliseconds (images, 2) of the plain way and of ours, whose results must be the same."""
+    times = []
+    for score in scores:
+        case.ours(score)  # loads the compiled code
+        (slow, expected), (fast, found) = timed(case.plain, score, 1), timed(case.ours, score, 5)
+        np.testing.assert_array_equal(found, expected)
+        times.append((slow, fast))
+    return np.array(times)
+
+
+def rate(function: Callable[[Array], Array], scores: Sequence[Array], threads: int) -> float:
+    """Images a second by the clock, as many whatever the number of threads."""
+    count = SHARE * usable_cores()
+    items = [scores[i % len(scores)] for i in range(count)]
+    start = time.perf_counter()
+    deque(prefetched(function, items, ahead=max(64, 2 * threads), threads=threads), maxlen=0)
+    return count / (time.perf_counter() - start)
+
+
+def row(case: Case, kind: Callable[[np.random.Generator], Array], images: int) -> str:
+    """Line of the table."""
+    rng = np.random.default_rng(0)
+    scores = [F.protocol_map(kind(rng), case.protocol)[case.quantised] for _ in range(images)]
+    times = compared(case, scores)
+    slow, fast = np.median(times, axis=0)
+    one, every = (rate(case.ours, scores, threads) for threads in (1, usable_cores()))
+    cells = [case.name, kind.__name__, f"{slow:.1f}", f"{fast:.2f}", f"{times[:, 1].max():.2f}"]
+    cells += [f"{slow / fast:.0f}x", f"{one:.0f}", f"{every:.0f}", f"{every / one:.1f}x"]
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the machine and the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=15, help="maps of each kind")
     images = parser.parse_args().images
     cv2.setNumThreads(1)
-    print("| | maps | oracle, ms | sweep, ms | sweep, slowest | ratio of medians |")
-    print("|---|---|---|---|---|---|")
-    for name, protocol_name, plain, ours in CASES:
-        protocol = load_protocol(protocol_name)
+    cores = usable_cores()
+    print(f"{device_name(torch.device('cpu'))}, {cores} cores\n")
+    print(
+        "| | maps | oracle, ms | ours, ms | ours, slowest | ratio of medians "
+        f"| images/s, 1 core | images/s, {cores} cores | ratio |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for case in CASES:
         for kind in (smooth, noisy, noise):
-            rng = np.random.default_rng(0)
-            times = []
-            for _ in range(images):
-                score = F.protocol_map(kind(rng), protocol)[1]
-                ours(score)  # loads the compiled code
-                (slow, expected), (fast, found) = timed(plain, score, 1), timed(ours, score, 5)
-                np.testing.assert_array_equal(found, expected)
-                times.append((slow, fast))
-            slow, fast = np.median(times, axis=0)
-            slowest = max(fast for _, fast in times)
-            print(
-                f"| {name} | {kind.__name__} | {slow:.1f} | {fast:.2f} | {slowest:.2f} "
-                f"| {slow / fast:.0f}x |"
-            )
+            print(row(case, kind, images), flush=True)
 
 
 if __name__ == "__main__":

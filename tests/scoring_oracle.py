@@ -56,6 +56,14 @@ def part_share(part: Array, box: Array) -> float:
     return float(np.mean((x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)))
 
 
+def pixel_counts(score: Array, covered: Array, counted: Array, edges: Array) -> Array:
+    """Object and background pixels (2, bins) that count, by half-open bins of score."""
+    bins = np.searchsorted(edges, score[counted], side="right") - 1
+    is_object = covered[counted]
+    sides = (bins[is_object], bins[~is_object])
+    return np.stack([np.bincount(side, minlength=len(edges) - 1) for side in sides])
+
+
 def best_iou(boxes: Array, truth: Array) -> float:
     """Best IoU of any box with any true one, pair by pair; both corners belong to a box."""
     best = 0.0

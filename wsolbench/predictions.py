@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,11 +19,17 @@ def live_predictions(
     """Yield (image ids, prediction on the CPU) of each batch, with the true class's maps.
 
     One map an image is enough: a Top-k figure asks whether the true class is within the top k and
-    whether its own map's box hits.
+    whether its own map's box hits. A GPU has the next batch queued before the last one is waited
+    for, so that it has work while the prediction is consumed.
     """
     method.eval()
+    leaving: deque[tuple[tuple[str, ...], Callable[[], Prediction]]] = deque()
     for ids, image, label in loader:
-        yield ids, _on_cpu(predict(method, image, label, bf16))
+        leaving.append((ids, _leave(predict(method, image, label, bf16), image.device)))
+        if len(leaving) > (1 if image.device.type == "cuda" else 0):
+            yield _arrived(*leaving.popleft())
+    for ids, arrive in leaving:
+        yield _arrived(ids, arrive)
 
 
 def predict(method: Method, image: Tensor, label: Tensor | None, bf16: bool = False) -> Prediction:
@@ -32,9 +39,27 @@ def predict(method: Method, image: Tensor, label: Tensor | None, bf16: bool = Fa
         return method.localize(image, label)
 
 
-def _on_cpu(prediction: Prediction) -> Prediction:
-    maps, boxes, logits = (
-        None if t is None else t.float().cpu()
-        for t in (prediction.maps, prediction.boxes, prediction.logits)
-    )
-    return Prediction(maps=maps, boxes=boxes, logits=logits)
+def _arrived(
+    ids: tuple[str, ...], arrive: Callable[[], Prediction]
+) -> tuple[tuple[str, ...], Prediction]:
+    return ids, arrive()
+
+
+def _leave(prediction: Prediction, device: torch.device) -> Callable[[], Prediction]:
+    """Start the copy of a prediction to the CPU, and return what waits for its end."""
+    copy = Prediction(*map(_copy, (prediction.maps, prediction.boxes, prediction.logits)))
+    if device.type != "cuda":
+        return lambda: copy
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(device))
+
+    def arrive() -> Prediction:
+        copied.synchronize()
+        return copy
+
+    return arrive
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    # to pinned memory, which this allocates by itself: else the copy would wait for the device
+    return None if tensor is None else tensor.float().to("cpu", non_blocking=True)

@@ -6,6 +6,8 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +19,9 @@ from tqdm import tqdm
 from wsolbench.dataset import Sample, Split
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
-from wsolbench.metrics.scorer import Scorer, Scores, to_array
+from wsolbench.metrics.measure import Measured
+from wsolbench.metrics.scorer import Row, Scorer, Scores, image_rows, to_array
+from wsolbench.parallel import prefetched, usable_cores
 from wsolbench.protocol import Protocol
 from wsolbench.truth import read_truth
 from wsolbench.types import Prediction
@@ -26,6 +30,11 @@ from wsolbench.types import Prediction
 Stream = Iterable[tuple[tuple[str, ...], Prediction]]
 
 LOGITS = "logits.npz"
+
+#: images that may wait to be measured, or for their turn. Two evaluation batches: what must be
+#: taken to let in a batch was there before the last one, and is measured by now, where measuring
+#: is faster than predicting
+IMAGES_AHEAD = 64
 
 
 def score(
@@ -36,8 +45,13 @@ def score(
     label: str = "scoring",
     input_size: int | None = None,
     part_names: Sequence[str] = (),
+    threads: int | None = None,
 ) -> Scorer:
     """Score a stream of predictions of ``samples``, in any order and batches of any size.
+
+    Truths are read and images measured by threads while the stream goes on, not further behind it
+    than :data:`IMAGES_AHEAD` or two images a thread. The scorer takes them in the order of the
+    stream, so that the number of threads changes nothing.
 
     Args:
         stream: (image ids, prediction) of each batch.
@@ -47,6 +61,7 @@ def score(
         label: what the progress bar says; there is none where stderr is no terminal.
         input_size: see :class:`Scorer`.
         part_names: those of the dataset.
+        threads: how many measure images; None for one for each core this process may use.
 
     Raises:
         InputError: naming the first image that is unknown, comes twice or does not come; also what
@@ -54,15 +69,30 @@ def score(
     """
     scorer = Scorer(protocol, dataset_name, input_size, part_names)
     waiting = {s.image_id: s for s in samples}
-    known = frozenset(waiting)
-    with tqdm(total=len(samples), desc=label, unit="image", disable=None) as bar:
-        for ids, prediction in stream:
-            batch = [_taken(image_id, waiting, known) for image_id in ids]
-            scorer.update([read_truth(s, len(part_names)) for s in batch], prediction)
-            bar.update(len(batch))
+    threads = threads or usable_cores()
+    images, ahead = _images(stream, waiting), max(IMAGES_AHEAD, 2 * threads)
+    measured = prefetched(partial(_measured, scorer), images, ahead, threads)
+    with closing(measured), tqdm(total=len(samples), desc=label, unit="image", disable=None) as bar:
+        for image in measured:
+            scorer.add([image])
+            bar.update()
     if waiting:
         raise InputError(f"no prediction for image '{next(iter(waiting))}'{_in_all(len(waiting))}")
     return scorer
+
+
+def _images(stream: Stream, waiting: dict[str, Sample]) -> Iterator[tuple[Sample, Row]]:
+    """Image by image what a stream says of the samples, which it takes out of ``waiting``."""
+    known = frozenset(waiting)
+    for ids, prediction in stream:
+        batch = [_taken(image_id, waiting, known) for image_id in ids]
+        yield from zip(batch, image_rows(prediction, len(batch)), strict=True)
+
+
+def _measured(scorer: Scorer, image: tuple[Sample, Row]) -> Measured:
+    sample, row = image
+    truth = read_truth(sample, len(scorer.part_names), scorer.protocol.figures)
+    return scorer.measure(truth, row)
 
 
 def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Scores:
@@ -124,7 +154,7 @@ def save_predictions(stream: Stream, folder: Path) -> Iterator[tuple[tuple[str, 
 def saved_predictions(
     folder: Path, samples: Sequence[Sample]
 ) -> Iterator[tuple[tuple[str, ...], Prediction]]:
-    """Read the maps of ``samples``, whoever made them, one image at a time.
+    """Read the maps of ``samples``, whoever made them, some ahead of the one that is asked for.
 
     Args:
         folder: holds ``<image id>.npy`` (h, w) of any floating type, resolution and range, and
@@ -149,10 +179,13 @@ def saved_predictions(
 def _read_all(
     folder: Path, samples: Sequence[Sample], logits: Mapping[str, NDArray[Any]] | None
 ) -> Iterator[tuple[tuple[str, ...], Prediction]]:
-    for sample in samples:
-        score_map = _read_map(_map_file(folder, sample.image_id))
+    def read(sample: Sample) -> tuple[tuple[str, ...], Prediction]:
+        score_map = torch.from_numpy(_read_map(_map_file(folder, sample.image_id)))[None]
         row = None if logits is None else torch.from_numpy(logits[sample.image_id])[None]
-        yield (sample.image_id,), Prediction(maps=torch.from_numpy(score_map)[None], logits=row)
+        return (sample.image_id,), Prediction(maps=score_map, logits=row)
+
+    threads = usable_cores()
+    return prefetched(read, samples, ahead=2 * threads, threads=threads)
 
 
 def _map_file(folder: Path, image_id: str) -> Path:

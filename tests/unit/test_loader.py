@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from torchvision.transforms import functional as tv
 
 from wsolbench.data import loader, memory
 from wsolbench.data.images import read_image
-from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader, prefetched
+from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
 from wsolbench.data.transforms import crop_flip, draw_epoch, normalize, to_planes
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
@@ -284,53 +283,6 @@ def test_a_damaged_image_stops_the_epoch_by_name(samples: list[Sample], tmp_path
         list(_loader(spoiled).epoch(0))
     with pytest.raises(InputError, match=r"broken\.jpg cannot be decoded"):
         list(_evaluated(spoiled, Geometry(mode="direct"), 32))
-
-
-# --- threads --------------------------------------------------------------------------------------
-
-
-def _threads() -> set[str]:
-    return {t.name for t in threading.enumerate() if t.name.startswith("decode")}
-
-
-def test_prefetched_keeps_the_order_and_ends_its_threads() -> None:
-    assert list(prefetched(lambda x: x * x, range(50), ahead=4)) == [x * x for x in range(50)]
-    for thread in threading.enumerate():
-        if thread.name.startswith("decode"):
-            thread.join(timeout=5)
-    assert not _threads()
-
-
-def test_prefetched_is_bounded() -> None:
-    """What was computed but not taken never exceeds the bound, however slow the consumer."""
-    done: list[int] = []
-    results = prefetched(done.append, range(1000), ahead=6)
-    for taken, _ in zip(range(1, 40), results, strict=False):
-        assert len(done) <= taken + 6
-    results.close()
-    assert len(done) < 60
-
-
-def test_prefetched_works_ahead() -> None:
-    """The later items are computed while the consumer still holds the first."""
-    started = threading.Event()
-
-    def function(x: int) -> int:
-        if x == 1:
-            started.set()
-        return x
-
-    results = prefetched(function, range(3), ahead=2)
-    assert next(results) == 0
-    assert started.wait(timeout=5)
-    assert list(results) == [1, 2]
-
-
-def test_prefetched_raises_where_the_item_stands() -> None:
-    results = prefetched(lambda x: 1 // x, [2, 1, 0, 1], ahead=4)
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(results)
 
 
 # --- evaluation -----------------------------------------------------------------------------------

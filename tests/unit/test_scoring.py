@@ -204,22 +204,29 @@ def test_parts_merge_to_the_whole_in_any_order() -> None:
     assert parts[0].compute(0.25) == whole.compute(0.25)
 
 
-def _rank(rank: int, store: str) -> tuple[float | None, Scores, Scores]:
+_Seen = tuple[float | None, Scores, Scores, Scores]
+
+
+def _rank(rank: int, store: str, samples: list[Sample]) -> _Seen:
     dist.init_process_group(
         "gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
     scorer = _scored(_images(3) if rank == 0 else [])  # the second rank got no image
-    seen = scorer.select_threshold(), scorer.compute(0.25), scorer.compute(0.5)
+    stream = [batch for i, batch in enumerate(_one_by_one(samples)) if i % 2 == rank]
+    part = score(stream, samples[rank::2], STANDARD, threads=2)
+    seen = scorer.select_threshold(), scorer.compute(0.25), scorer.compute(0.5), part.compute(0.2)
     dist.destroy_process_group()
     return seen
 
 
-def test_ranks_agree_even_where_one_has_no_image(tmp_path: Path) -> None:
+def test_ranks_agree_even_where_one_has_no_image(tmp_path: Path, samples: list[Sample]) -> None:
     store = (tmp_path / "store").as_uri()
     with get_context("spawn").Pool(2) as pool:
-        seen = pool.starmap_async(_rank, [(0, store), (1, store)], chunksize=1).get(timeout=120)
-    whole = _scored(_images(3))
-    assert seen == [(whole.select_threshold(), whole.compute(0.25), whole.compute(0.5))] * 2
+        ranks = [(rank, store, samples) for rank in range(2)]
+        seen = pool.starmap_async(_rank, ranks, chunksize=1).get(timeout=120)
+    whole, parted = _scored(_images(3)), _figures(_one_by_one(samples), samples)
+    expected = whole.select_threshold(), whole.compute(0.25), whole.compute(0.5), parted
+    assert seen == [expected] * 2
 
 
 # ------------------------------------------------------------------------------ streams and files
@@ -241,6 +248,14 @@ def _stream(samples: Sequence[Sample], logits: bool = True) -> Batches:
     rows = torch.eye(len(samples)) if logits else None
     whole = Prediction(maps=maps.bfloat16(), logits=rows)
     return [(tuple(s.image_id for s in samples), whole)]
+
+
+def _one_by_one(samples: Sequence[Sample]) -> Batches:
+    (ids, whole) = _stream(samples)[0]
+    assert whole.maps is not None
+    assert whole.logits is not None
+    rows = zip(ids, whole.maps.split(1), whole.logits.split(1), strict=True)
+    return [((name,), Prediction(maps=maps, logits=logits)) for name, maps, logits in rows]
 
 
 def _figures(stream: Any, samples: Sequence[Sample]) -> Scores:

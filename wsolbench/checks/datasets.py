@@ -23,8 +23,9 @@ from wsolbench.checks.outcome import (
     name_of,
     require,
 )
-from wsolbench.data.loader import MAX_THREADS, prefetched
+from wsolbench.data.loader import MAX_THREADS, decoding_threads
 from wsolbench.dataset import Dataset, Sample, Split, samples_digest, without_truth
+from wsolbench.parallel import prefetched
 from wsolbench.registry import DATASETS
 from wsolbench.truth import read_truth
 
@@ -244,7 +245,7 @@ def _files_of(sample: Sample) -> Iterator[Path]:
 
 def _read_all(samples: Iterator[Sample] | Sequence[Sample]) -> None:
     """Read the sizes of many images ahead of each other: most of the time goes into waiting."""
-    for _ in prefetched(read_truth, samples, MAX_THREADS):
+    for _ in prefetched(read_truth, samples, MAX_THREADS, decoding_threads()):
         pass
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +22,10 @@ from wsolbench.data.transforms import (
 )
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
+from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
 from wsolbench.types import Batch
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Pixels = NDArray[np.uint8]
 
 #: share of the available memory that decoded training images may take
@@ -248,33 +243,9 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def prefetched(
-    function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Generator[Result, None, None]:
-    """Yield ``function(item)`` in order, computed by threads for up to ``ahead`` items in advance.
-
-    Pillow decodes and resizes without the interpreter's lock, so threads are enough; the bound
-    keeps memory constant where the consumer is slow. Items not begun are dropped when it stops.
-    """
-    pool = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
-    waiting = iter(items)
-    try:
-        pending: deque[Future[Result]] = deque(
-            pool.submit(function, item) for item in islice(waiting, ahead)
-        )
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in islice(waiting, 1))
-            yield result
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 def decoding_threads() -> int:
     """One thread for each core this process may use, up to :data:`MAX_THREADS`."""
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return min(MAX_THREADS, cores)
+    return min(MAX_THREADS, usable_cores())
 
 
 def _grouped(items: list[Item], size: int) -> list[list[Item]]:
@@ -286,7 +257,9 @@ def _stacked(
 ) -> Generator[Pixels, None, None]:
     """Yield np.stack of ``function`` over each group, decoding some batches ahead."""
     ahead = BATCHES_AHEAD * max((len(group) for group in groups), default=1)
-    pixels = prefetched(function, (item for group in groups for item in group), ahead)
+    items = (item for group in groups for item in group)
+    # Pillow decodes and resizes without the interpreter's lock, so threads are enough
+    pixels = prefetched(function, items, ahead, decoding_threads())
     try:
         for group in groups:
             yield np.stack(list(islice(pixels, len(group))))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsolbench.metrics import sweep
+from wsolbench.metrics import pixels, sweep
 from wsolbench.protocol import BoxRule, Geometry, MapRule, Protocol, TruthRule
 from wsolbench.types import Truth
 
@@ -293,12 +293,7 @@ def pixel_counts(score: Map, covered: Bools, counted: Bools, thresholds: Floats)
     Returns:
         (2, T + 2) int64: object pixels, then background pixels, of those that count.
     """
-    edges = bin_edges(thresholds)
-    bins = np.searchsorted(edges, score[counted], side="right") - 1
-    is_object = covered[counted]
-    return np.stack(
-        [np.bincount(bins[side], minlength=len(edges) - 1) for side in (is_object, ~is_object)]
-    ).astype(np.int64)
+    return pixels.histogram(score, covered, counted, bin_edges(thresholds))
 
 
 def precision_recall(counts: Ints) -> tuple[Floats, Floats]:

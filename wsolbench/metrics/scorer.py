@@ -28,6 +28,8 @@ TOP = {"top1": 1, "top5": 5}
 _WHOLE = 1 << 40
 
 _Rows = Sequence[NDArray[Any] | None]
+#: map (h, w), box (4,) and logits (K,) of one image, each None where the method gives none
+Row = tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,21 @@ class Scorer(Metric):
         Raises:
             InputError: when the prediction does not fit the batch.
         """
-        maps, boxes, logits = _rows(prediction, len(truths))
-        self.add(
-            [
-                measure(
-                    truth,
-                    self.protocol,
-                    maps[i],
-                    boxes[i],
-                    logits[i],
-                    self.input_size,
-                    len(self.part_names),
-                )
-                for i, truth in enumerate(truths)
-            ]
-        )
+        rows = image_rows(prediction, len(truths))
+        self.add([self.measure(*pair) for pair in zip(truths, rows, strict=True)])
+
+    def measure(self, truth: Truth, row: Row) -> Measured:
+        """Measure one image for :meth:`add`; leaves all states alone, so any thread may call it.
+
+        Raises:
+            InputError: when there are fewer classes in the logits than the label says.
+        """
+        score_map, box, logits = row
+        size, parts = self.input_size, len(self.part_names)
+        return measure(truth, self.protocol, score_map, box, logits, size, parts)
 
     def add(self, measured: Sequence[Measured]) -> None:
-        """Take in images that :func:`wsolbench.metrics.measure.measure` has measured elsewhere."""
+        """Take in images that :meth:`measure` has measured, in their order."""
         width = len(self.thresholds)
         wide = width if "max_box_acc_v2" in self.protocol.figures else 0
         self._append("iou", _stacked([m.iou for m in measured], width))
@@ -278,15 +277,18 @@ class Scorer(Metric):
         return int(found[0])
 
 
-def _rows(prediction: Prediction, count: int) -> tuple[_Rows, _Rows, _Rows]:
-    """Maps, boxes and logits of a prediction for ``count`` images, image by image."""
+def image_rows(prediction: Prediction, count: int) -> list[Row]:
+    """Map, box and logits of each of ``count`` images; see :func:`to_array`.
+
+    Raises:
+        InputError: when the prediction does not fit the batch.
+    """
     if prediction.maps is not None and prediction.boxes is not None:
         raise InputError("a prediction has maps or boxes, not both")
-    return (
-        _split(prediction.maps, "maps (B, h, w)", 3, count),
-        _split(prediction.boxes, "boxes (B, 4)", 2, count),
-        _split(prediction.logits, "logits (B, K)", 2, count),
-    )
+    maps = _split(prediction.maps, "maps (B, h, w)", 3, count)
+    boxes = _split(prediction.boxes, "boxes (B, 4)", 2, count)
+    logits = _split(prediction.logits, "logits (B, K)", 2, count)
+    return list(zip(maps, boxes, logits, strict=True))
 
 
 def _split(tensor: Tensor | None, what: str, ndim: int, count: int) -> _Rows:

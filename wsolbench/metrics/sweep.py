@@ -17,22 +17,15 @@ would tell is kept up to date instead of being found anew, in whole numbers thro
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numba import njit
-from numba.core import event
 from numpy.typing import NDArray
 
-log = logging.getLogger("wsolbench")
+from wsolbench.metrics.compiling import compiled
 
 Ranks = NDArray[np.uint16]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _Int = NDArray[np.int32]
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 # Neighbours clockwise from the east; bit k of a mask says that neighbour k is there.
 _DX = np.array([1, 1, 0, -1, -1, -1, 0, 1])
@@ -47,37 +40,6 @@ _COLUMNS = 13
 _RUN_START, _RUN_END, _RUN_COLUMNS = 6, 7, 8
 _OUTSIDE = 1
 _UNBOUNDED = 1 << 30
-
-
-# --------------------------------------------------------------------------------- compilation
-
-
-class _Announcement(event.Listener):
-    """Says once that kernels are being compiled: the first call ever takes its time."""
-
-    def __init__(self) -> None:
-        self.due = True
-
-    def on_start(self, event: Any) -> None:
-        if self.due and event.data["dispatcher"].py_func.__module__ == __name__:
-            self.due = False
-            log.info("compiling scoring kernels, once")
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-# Loading what an earlier process compiled is no such event.
-event.register("numba:compile", _Announcement())
-
-
-def _compiled(function: _F) -> _F:
-    """Compile on the first call, without the GIL, and keep the code on disk if there is a place."""
-    try:
-        kernel: Any = njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache folder
-        kernel = njit(nogil=True)(function)
-    return cast(_F, kernel)
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -128,7 +90,7 @@ _EULER_BY_MASK = np.array([_euler(mask) for mask in range(256)], np.int8)
 # ------------------------------------------------------------------------------------- regions
 
 
-@_compiled
+@compiled
 def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
     """Pixels (y << 32 | x) by rank, in raster order within each, and where each rank starts."""
     height, width = ranks.shape
@@ -148,7 +110,7 @@ def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
     return order, starts
 
 
-@_compiled
+@compiled
 def _root(regions: _Int, region: int) -> int:
     """Region that ``region`` has become part of; halves the way for the next call."""
     while regions[region, _PARENT] != region:
@@ -158,7 +120,7 @@ def _root(regions: _Int, region: int) -> int:
     return region
 
 
-@_compiled
+@compiled
 def _merge(regions: _Int, a: int, b: int) -> int:
     """Join two different roots and return the one that remains, the one of more pixels."""
     if regions[a, _SIZE] < regions[b, _SIZE]:
@@ -178,7 +140,7 @@ def _merge(regions: _Int, a: int, b: int) -> int:
     return a
 
 
-@_compiled
+@compiled
 def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) -> None:
     """Begin a region at a pixel, which is yet to be added."""
     regions[region, :] = 0
@@ -189,7 +151,7 @@ def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) ->
     regions[region, _STAMP] = regions[region, _BORN] = rank
 
 
-@_compiled
+@compiled
 def _grow(
     pixels: Ints,
     rank: int,
@@ -264,7 +226,7 @@ def _grow(
     return used, count
 
 
-@_compiled
+@compiled
 def _tables(height: int, width: int) -> tuple[_Int, _Int, _Int]:
     """Labels with their border, table of regions and room for the touched ones."""
     # No two neighbours both start a region, so there are never more than half as many as pixels.
@@ -273,7 +235,7 @@ def _tables(height: int, width: int) -> tuple[_Int, _Int, _Int]:
     return labels, np.empty((most, _COLUMNS), np.int32), np.empty(most, np.int32)
 
 
-@_compiled
+@compiled
 def _put_box(regions: _Int, region: int, box: Ints) -> None:
     """Write x, y, x + w, y + h."""
     box[0] = regions[region, _LEFT]
@@ -285,7 +247,7 @@ def _put_box(regions: _Int, region: int, box: Ints) -> None:
 # --------------------------------------------------------------------------------------- areas
 
 
-@_compiled
+@compiled
 def _traced_area(labels: _Int, stride: int, first: int) -> int:
     """Twice the area within the outer border of the region whose first raster pixel is ``first``.
 
@@ -310,7 +272,7 @@ def _traced_area(labels: _Int, stride: int, first: int) -> int:
             return int(doubled)
 
 
-@_compiled
+@compiled
 def _bound_area(regions: _Int, region: int) -> None:
     """Set the bounds of twice the area of a region that has changed; equal where it is known."""
     if regions[region, _EULER] == 1:
@@ -323,7 +285,7 @@ def _bound_area(regions: _Int, region: int) -> None:
     regions[region, _LIMIT] = min(regions[region, _LIMIT], 2 * width * height)
 
 
-@_compiled
+@compiled
 def _trace(regions: _Int, region: int, labels: _Int, stride: int) -> int:
     """Make the bounds of a region's area meet, and return it."""
     if regions[region, _AREA] != regions[region, _LIMIT]:
@@ -332,7 +294,7 @@ def _trace(regions: _Int, region: int, labels: _Int, stride: int) -> int:
     return int(regions[region, _AREA])
 
 
-@_compiled
+@compiled
 def _contenders(
     regions: _Int, rank: int, touched: _Int, count: int, leaders: _Int, ahead: int
 ) -> int:
@@ -355,7 +317,7 @@ def _contenders(
     return kept
 
 
-@_compiled
+@compiled
 def _keep(regions: _Int, leaders: _Int, ahead: int, least: int) -> int:
     """Keep the leaders whose area may reach ``least``, and return their number."""
     kept = 0
@@ -366,7 +328,7 @@ def _keep(regions: _Int, leaders: _Int, ahead: int, least: int) -> int:
     return kept
 
 
-@_compiled
+@compiled
 def _lead(
     regions: _Int,
     rank: int,
@@ -400,7 +362,7 @@ def _lead(
     return _keep(regions, leaders, ahead, best)
 
 
-@_compiled
+@compiled
 def _last(regions: _Int, leaders: _Int, ahead: int) -> int:
     """Leader whose first raster pixel comes last: the first in OpenCV's order.
 
@@ -418,7 +380,7 @@ def _last(regions: _Int, leaders: _Int, ahead: int) -> int:
 # ------------------------------------------------------------------------------------ overlaps
 
 
-@_compiled
+@compiled
 def _best_overlap(x0: int, y0: int, x1: int, y1: int, truth: Floats) -> float:
     """Best IoU of a box with the true ones, operation by operation that of ``box_iou``."""
     best = 0.0
@@ -433,7 +395,7 @@ def _best_overlap(x0: int, y0: int, x1: int, y1: int, truth: Floats) -> float:
     return best
 
 
-@_compiled
+@compiled
 def _raise(peaks: Floats, start: int, stop: int, value: float) -> None:
     """Raise the cuts in [start, stop) to at least ``value``.
 
@@ -447,7 +409,7 @@ def _raise(peaks: Floats, start: int, stop: int, value: float) -> None:
     peaks[k, end] = max(peaks[k, end], value)
 
 
-@_compiled
+@compiled
 def _peaks(cuts: int) -> Floats:
     """Room for :func:`_raise` over ``cuts`` cuts."""
     rows = 1
@@ -456,7 +418,7 @@ def _peaks(cuts: int) -> Floats:
     return np.zeros((rows, cuts))
 
 
-@_compiled
+@compiled
 def _raised(peaks: Floats) -> Floats:
     """Value (G,) of each cut after all calls of :func:`_raise`."""
     for k in range(len(peaks) - 1, 0, -1):
@@ -468,7 +430,7 @@ def _raised(peaks: Floats) -> Floats:
     return values
 
 
-@_compiled
+@compiled
 def _score_regions(
     regions: _Int,
     rank: int,
@@ -496,7 +458,7 @@ def _score_regions(
             )
 
 
-@_compiled
+@compiled
 def _score_holes(
     regions: _Int,
     rank: int,
@@ -526,7 +488,7 @@ def _score_holes(
             )
 
 
-@_compiled
+@compiled
 def _sweep_holes(
     order: Ints, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
 ) -> None:
@@ -555,7 +517,7 @@ def _sweep_holes(
 # ------------------------------------------------------------------------------------- public
 
 
-@_compiled
+@compiled
 def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, Floats]:
     """Contours of a map at each of its G cuts, as OpenCV's findContours would tell them.
 
@@ -593,7 +555,7 @@ def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, F
     return boxes, _raised(peaks)
 
 
-@_compiled
+@compiled
 def _edges(row: Ranks, cut: int, edges: _Int) -> int:
     """Write where runs of kept pixels start and end (one past the last); return how many numbers.
 
@@ -609,7 +571,7 @@ def _edges(row: Ranks, cut: int, edges: _Int) -> int:
     return count + before
 
 
-@_compiled
+@compiled
 def _runs(ranks: Ranks, cut: int, runs: _Int) -> int:
     """Join the runs of kept pixels in each row with those they touch in the row above.
 
@@ -641,7 +603,7 @@ def _runs(ranks: Ranks, cut: int, runs: _Int) -> int:
     return used
 
 
-@_compiled
+@compiled
 def _join_runs(runs: _Int, root: int, other: int) -> int:
     """Make one root part of another one that comes before it, and return that."""
     runs[other, _PARENT] = root
@@ -652,7 +614,7 @@ def _join_runs(runs: _Int, root: int, other: int) -> int:
     return root
 
 
-@_compiled
+@compiled
 def largest_components(ranks: Ranks, cuts: int) -> Ints:
     """Box (G, 4) of the 8-connected component of most pixels at each of G cuts.
 
