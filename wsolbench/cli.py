@@ -101,6 +101,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "run": _add_run,
         "score": _add_score,
         "table": _add_table,
+        "analyse": _add_analyse,
         "list": _add_list,
         "show": _add_show,
         "check": _add_check,
@@ -188,6 +189,16 @@ def _add_table(sub: Any) -> _Parser:
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
+    return parser
+
+
+def _add_analyse(sub: Any) -> _Parser:
+    text = "Say what a run's images tell, or whether one run's method beats another's."
+    parser = _command(sub, "analyse", text, _analyse)
+    text = "record with a table of its images, in results/measured"
+    parser.add_argument("record", metavar="RECORD", type=Path, help=text)
+    text = "compare with this one, each with all seeds of its row"
+    parser.add_argument("other", metavar="RECORD2", type=Path, nargs="?", help=text)
     return parser
 
 
@@ -292,7 +303,7 @@ def _score(arguments: argparse.Namespace) -> int:
         names = dataset.part_names
         return score(stream, samples, protocol, dataset.name, split, part_names=names)
 
-    scores = scores_of(protocol, scorer)
+    scores, _ = scores_of(protocol, scorer)
     for name, value in scores.figures.items():
         print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
     if scores.threshold is not None:
@@ -305,16 +316,26 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _table(arguments: argparse.Namespace) -> int:
     from wsolbench import tables
+    from wsolbench.analysis import row_intervals
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.results import load_results
 
-    results, problems = load_results(arguments.results)
-    _warn(problems)
-    write_leaderboard(arguments.results, _titles())
+    results, _ = load_results(arguments.results)
+    intervals, _ = row_intervals(results, arguments.results)
+    _warn(write_leaderboard(arguments.results, _titles()))
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
-    print(renderers[arguments.format](results, _titles()).rstrip("\n") or "no runs yet")
+    text = renderers[arguments.format](results, _titles(), intervals)
+    print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
         tables.curves_csv(results, arguments.curves)
+    return 0
+
+
+def _analyse(arguments: argparse.Namespace) -> int:
+    from wsolbench.analysis import analyse, compare
+
+    first, second = arguments.record, arguments.other
+    print(analyse(first, _titles()) if second is None else compare(first, second, _titles()))
     return 0
 
 

@@ -37,7 +37,7 @@ from wsolbench.results import (
     Weights,
     save_result,
 )
-from wsolbench.scoring import save_predictions, score, scores_of
+from wsolbench.scoring import Outcome, save_predictions, score, scores_of
 
 log = logging.getLogger("wsolbench")
 
@@ -161,10 +161,10 @@ class Run:
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
-            scores = self.score(protocol)
+            scores, table = self.score(protocol)
             seconds = time.perf_counter() - started
             result = self._record(protocol, scores, progress, self._cost(progress, seconds))
-            log.info("wrote %s", save_result(result, self.places.results))
+            log.info("wrote %s", save_result(result, self.places.results, table))
             results.append(result)
         return results
 
@@ -182,7 +182,7 @@ class Run:
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
         return trainer.run()
 
-    def score(self, protocol: Protocol) -> Scores:
+    def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, partial(self._scorer, protocol))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wsolbench.dataset import Sample, Split
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
+from wsolbench.metrics.image_table import ImageTable
 from wsolbench.metrics.measure import Measured
 from wsolbench.metrics.scorer import Row, Scorer, Scores, image_rows, to_array
 from wsolbench.parallel import prefetched, usable_cores
@@ -95,7 +96,14 @@ def _measured(scorer: Scorer, image: tuple[Sample, Row]) -> Measured:
     return scorer.measure(truth, row)
 
 
-def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Scores:
+class Outcome(NamedTuple):
+    """What scoring ``test`` gave: figures, and the images they are of (None without boxes)."""
+
+    scores: Scores
+    table: ImageTable | None
+
+
+def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Outcome:
     """Return the figures of ``test``, with a threshold from ``val`` where the protocol wants one.
 
     Args:
@@ -105,7 +113,8 @@ def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Scores:
     threshold = None
     if protocol.selection.kind == "held-out":
         threshold = scorer("val").select_threshold()
-    return scorer("test").compute(threshold)
+    test = scorer("test")
+    return Outcome(test.compute(threshold), test.image_table())
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

@@ -209,14 +209,21 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
     Boxes that do not overlap, inverted ones and boxes of NaN have IoU 0.
     """
-    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
-    sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
-    overlap = np.prod(np.maximum(sides, 0), axis=-1)
-    union = _area(a) + _area(b) - overlap
+    overlap = box_overlap(a, b)
+    union = box_area(a)[:, None] + box_area(b)[None] - overlap
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0))
 
 
-def _area(boxes: Floats) -> Floats:
+def box_overlap(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Intersection (m, n) in pixels of boxes (m, 4) and (n, 4), both corners inclusive."""
+    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
+    sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
+
+
+def box_area(boxes: NDArray[Any]) -> Floats:
+    """Area (m,) in pixels of boxes (m, 4), both corners inclusive."""
+    boxes = np.asarray(boxes, np.float64)
     return np.asarray(np.prod(boxes[..., _FAR] - boxes[..., _NEAR] + 1, axis=-1))
 
 
