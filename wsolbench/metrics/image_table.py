@@ -183,9 +183,11 @@ def to_bytes(table: ImageTable) -> bytes:
         **{f"changes_{i}": _narrow(column) for i, column in enumerate(table.changes.T)},
     }
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+            entry = zipfile.ZipInfo(f"{name}.npy")  # whose date is always the same
+            entry.compress_type = zipfile.ZIP_LZMA
+            with archive.open(entry, "w") as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(array))
     return stream.getvalue()
 

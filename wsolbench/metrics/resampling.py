@@ -6,6 +6,7 @@ with their number and their order changes no digit.
 
 from __future__ import annotations
 
+from math import fsum
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ def interval(values: F.Floats) -> Interval:
         values: (S, N) in [0, 1], how right each seed's run is at each image.
     """
     rng = np.random.default_rng(_SEED)
-    return _percentiles(_images(values, rng).mean(axis=1) + _seeds(values.mean(axis=1), rng))
+    return _percentiles(_images(values, rng).mean(axis=1) + _seeds(_means(values), rng))
 
 
 def difference_interval(a: F.Floats, b: F.Floats) -> Interval:
@@ -49,7 +50,7 @@ def difference_interval(a: F.Floats, b: F.Floats) -> Interval:
     rng = np.random.default_rng(_SEED)
     means = _images(np.concatenate([a, b]), rng)
     ahead = means[:, : len(a)].mean(axis=1) - means[:, len(a) :].mean(axis=1)
-    return _percentiles(ahead + _seeds(a.mean(axis=1), rng) - _seeds(b.mean(axis=1), rng))
+    return _percentiles(ahead + _seeds(_means(a), rng) - _seeds(_means(b), rng))
 
 
 def paired_p(difference: F.Floats) -> float:
@@ -72,6 +73,11 @@ def _images(values: F.Floats, rng: np.random.Generator) -> F.Floats:
     images = values.shape[1]
     drawn = rng.multinomial(images, counts / images, RESAMPLES)
     return np.asarray(drawn @ patterns.T / images)
+
+
+def _means(values: F.Floats) -> F.Floats:
+    """Mean (S,) of each seed, summed without rounding so that the order changes no digit."""
+    return np.array([fsum(row) / len(row) for row in values.tolist()])
 
 
 def _seeds(means: F.Floats, rng: np.random.Generator) -> F.Floats:
