@@ -17,6 +17,7 @@ from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 if TYPE_CHECKING:
     from wsolbench.dataset import Split
     from wsolbench.metrics.scorer import Scorer
+    from wsolbench.protocol import Protocol
     from wsolbench.recipe import Recipe
     from wsolbench.request import Request
     from wsolbench.results import Result
@@ -297,19 +298,21 @@ def _score(arguments: argparse.Namespace) -> int:
     dataset = DATASETS.get(arguments.dataset)(_data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
 
-    def scorer(split: Split) -> Scorer:
+    def scorer(protocol: Protocol, split: Split) -> Scorer:
         samples = dataset.samples(split)
         stream = saved_predictions(maps[split], samples)
         names = dataset.part_names
         return score(stream, samples, protocol, dataset.name, split, part_names=names)
 
-    scores, _ = scores_of(protocol, scorer)
+    scores, _, percentile = scores_of(protocol, scorer)
     for name, value in scores.figures.items():
         print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
     if scores.threshold is not None:
         print(f"threshold ({protocol.selection.kind}): {scores.threshold:g}")
+    if percentile is not None:
+        print(f"percentile: {percentile:g}")
     if arguments.json is not None:
-        content = {"protocol": protocol.name, **vars(scores)}
+        content = {"protocol": protocol.name, "percentile": percentile, **vars(scores)}
         write_text(arguments.json, json.dumps(content) + "\n")
     return 0
 

@@ -157,6 +157,8 @@ class Result(_Data):
         oracle: figures that were chosen on the evaluated split.
         threshold: level of the single-threshold figures, None when there is none.
         threshold_source: where it came from.
+        percentile: that of the maps' normalisation, chosen along with the threshold where the
+            protocol leaves a choice; None where there is none.
         curves: as :class:`wsolbench.metrics.scorer.Scores` has them, to four decimals:
             ``thresholds`` (T,), curves (T,) in percent at these, and ``pxap_precision`` and
             ``pxap_recall`` (any length) in [0, 1]; None where undefined.
@@ -182,6 +184,7 @@ class Result(_Data):
     oracle: tuple[Figure, ...] = ()
     threshold: Level | None
     threshold_source: ThresholdSource
+    percentile: Level | None = None
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     dead_maps: int = Field(ge=0)
     table: TableStamp | None = None

@@ -97,24 +97,35 @@ def _measured(scorer: Scorer, image: tuple[Sample, Row]) -> Measured:
 
 
 class Outcome(NamedTuple):
-    """What scoring ``test`` gave: figures, and the images they are of (None without boxes)."""
+    """What scoring ``test`` gave.
+
+    Attributes:
+        scores: figures.
+        table: the images that they are of; None without boxes.
+        percentile: that of the maps' normalisation; None where it has none.
+    """
 
     scores: Scores
     table: ImageTable | None
+    percentile: float | None
 
 
-def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Outcome:
-    """Return the figures of ``test``, with a threshold from ``val`` where the protocol wants one.
+def scores_of(protocol: Protocol, scorer: Callable[[Protocol, Split], Scorer]) -> Outcome:
+    """Return the figures of ``test``, with what is chosen on ``val`` where the protocol says so.
 
     Args:
         protocol: how maps become figures.
-        scorer: scores a split; ``val`` is asked for only where it is needed.
+        scorer: scores a split; ``val`` is asked for only where it is needed, once for each
+            percentile to choose from.
     """
     threshold = None
     if protocol.selection.kind == "held-out":
-        threshold = scorer("val").select_threshold()
-    test = scorer("test")
-    return Outcome(test.compute(threshold), test.image_table())
+        tried = [(scorer(p, "val").choice(), p) for p in protocol.candidates()]
+        # Of equals `max` takes the first, which is the lowest percentile.
+        (_, _, threshold), protocol = max(tried, key=lambda pair: pair[0][:2])
+    test = scorer(protocol, "test")
+    percentile = next(iter(protocol.map.percentiles()), None)
+    return Outcome(test.compute(threshold), test.image_table(), percentile)
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

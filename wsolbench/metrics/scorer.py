@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -80,6 +80,20 @@ class _Table:
     shown: F.Ints
     count: int
     dead: int
+
+
+class Choice(NamedTuple):
+    """A threshold chosen on held-out images; of several, the greatest is the best.
+
+    Attributes:
+        good: hits at the threshold; PxAP where no image has boxes.
+        run: how many thresholds in a row are as good.
+        threshold: None where no image has boxes.
+    """
+
+    good: float
+    run: int
+    threshold: float | None
 
 
 class Scorer(Metric):
@@ -192,6 +206,14 @@ class Scorer(Metric):
         """
         if self.protocol.selection.kind != "held-out":
             return None
+        return self.choice().threshold
+
+    def choice(self) -> Choice:
+        """Say what :meth:`select_threshold` chooses, and how good it is.
+
+        Raises:
+            InputError: when no image was scored.
+        """
         table = self._gathered()
         if not table.count:
             raise InputError(
@@ -199,9 +221,13 @@ class Scorer(Metric):
                 "hold training images out with --set holdout=N"
             )
         if table.iou is None:
-            return None
+            pixels = _pixel_curves(table)
+            return Choice(_pooled(table, pixels).get("pxap", 0.0), 0, None)
         hits = np.count_nonzero(table.iou >= self.protocol.iou, axis=0)
-        return float(self.thresholds[F.middle_of_longest_run(hits)])
+        index = F.middle_of_longest_run(hits)
+        return Choice(
+            float(hits.max()), F.longest_run_of_maximum(hits), float(self.thresholds[index])
+        )
 
     def compute(self, threshold: float | None = None) -> Scores:
         """Turn what was scored, on all ranks, into figures.
