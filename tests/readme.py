@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from wsolbench import tables
+from wsolbench.analysis import row_intervals
 from wsolbench.registry import METHODS
 from wsolbench.results import load_results
 
@@ -19,7 +20,9 @@ def expected(text: str) -> str:
     results, problems = load_results(ROOT / "results")
     assert not problems, problems
     titles = {name: METHODS.get(name).info.title for name in METHODS.names()}
-    measured = tables.markdown(results, titles) or "No runs yet."
+    intervals, unusable = row_intervals(results, ROOT / "results")
+    assert not unusable, unusable
+    measured = tables.markdown(results, titles, intervals) or "No runs yet."
     assert BLOCK.search(text), "the README lost its leaderboard markers"
     return BLOCK.sub(lambda found: f"{found[1]}\n{measured}\n\n{found[2]}", text)
 

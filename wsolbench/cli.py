@@ -17,6 +17,7 @@ from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 if TYPE_CHECKING:
     from wsolbench.dataset import Split
     from wsolbench.metrics.scorer import Scorer
+    from wsolbench.protocol import Protocol
     from wsolbench.recipe import Recipe
     from wsolbench.request import Request
     from wsolbench.results import Result
@@ -101,6 +102,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "run": _add_run,
         "score": _add_score,
         "table": _add_table,
+        "analyse": _add_analyse,
         "list": _add_list,
         "show": _add_show,
         "check": _add_check,
@@ -188,6 +190,16 @@ def _add_table(sub: Any) -> _Parser:
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
+    return parser
+
+
+def _add_analyse(sub: Any) -> _Parser:
+    text = "Say what a run's images tell, or whether one run's method beats another's."
+    parser = _command(sub, "analyse", text, _analyse)
+    text = "record with a table of its images, in results/measured"
+    parser.add_argument("record", metavar="RECORD", type=Path, help=text)
+    text = "compare with this one, each with all seeds of its row"
+    parser.add_argument("other", metavar="RECORD2", type=Path, nargs="?", help=text)
     return parser
 
 
@@ -286,35 +298,47 @@ def _score(arguments: argparse.Namespace) -> int:
     dataset = DATASETS.get(arguments.dataset)(_data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
 
-    def scorer(split: Split) -> Scorer:
+    def scorer(protocol: Protocol, split: Split) -> Scorer:
         samples = dataset.samples(split)
         stream = saved_predictions(maps[split], samples)
         names = dataset.part_names
         return score(stream, samples, protocol, dataset.name, split, part_names=names)
 
-    scores = scores_of(protocol, scorer)
+    scores, _, percentile = scores_of(protocol, scorer)
     for name, value in scores.figures.items():
         print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
     if scores.threshold is not None:
         print(f"threshold ({protocol.selection.kind}): {scores.threshold:g}")
+    if percentile is not None:
+        print(f"percentile: {percentile:g}")
     if arguments.json is not None:
-        content = {"protocol": protocol.name, **vars(scores)}
+        content = {"protocol": protocol.name, "percentile": percentile, **vars(scores)}
         write_text(arguments.json, json.dumps(content) + "\n")
     return 0
 
 
 def _table(arguments: argparse.Namespace) -> int:
     from wsolbench import tables
+    from wsolbench.analysis import row_intervals
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.results import load_results
 
-    results, problems = load_results(arguments.results)
-    _warn(problems)
-    write_leaderboard(arguments.results, _titles())
+    results, _ = load_results(arguments.results)
+    intervals, _ = row_intervals(results, arguments.results)
+    _warn(write_leaderboard(arguments.results, _titles()))
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
-    print(renderers[arguments.format](results, _titles()).rstrip("\n") or "no runs yet")
+    text = renderers[arguments.format](results, _titles(), intervals)
+    print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
         tables.curves_csv(results, arguments.curves)
+    return 0
+
+
+def _analyse(arguments: argparse.Namespace) -> int:
+    from wsolbench.analysis import analyse, compare
+
+    first, second = arguments.record, arguments.other
+    print(analyse(first, _titles()) if second is None else compare(first, second, _titles()))
     return 0
 
 

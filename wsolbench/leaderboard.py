@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from wsolbench.analysis import row_intervals
 from wsolbench.files import write_text
 from wsolbench.results import Result, load_results
-from wsolbench.tables import FIGURE_TITLES, UNDEFINED, Titles, markdown, markdown_table
+from wsolbench.tables import (
+    FIGURE_TITLES,
+    NO_INTERVALS,
+    UNDEFINED,
+    Intervals,
+    Titles,
+    markdown,
+    markdown_table,
+)
 
 FILE_NAME = "leaderboard.md"
 _HERE = Path(__file__).resolve().parent
@@ -32,15 +41,21 @@ As the authors printed them, each with its source. Their data, backbones, protoc
 threshold differ from ours and from each other."""
 
 
-def leaderboard(results: Iterable[Result], reported: pd.DataFrame, titles: Titles) -> str:
+def leaderboard(
+    results: Iterable[Result],
+    reported: pd.DataFrame,
+    titles: Titles,
+    intervals: Intervals = NO_INTERVALS,
+) -> str:
     """Return the page in Markdown.
 
     Args:
         results: measured records, in any order.
         reported: what :func:`read_reported` returns.
         titles: method name to the title it has in tables and in ``reported``.
+        intervals: what :func:`wsolbench.analysis.row_intervals` returns.
     """
-    measured = markdown(results, titles) or "No runs yet."
+    measured = markdown(results, titles, intervals) or "No runs yet."
     published = published_table(reported, set(titles.values())) or "None for these methods."
     return "\n\n".join([_INTRODUCTION, measured, _PUBLISHED, published]) + "\n"
 
@@ -49,14 +64,16 @@ def write_leaderboard(folder: Path, titles: Titles) -> list[str]:
     """Write ``leaderboard.md`` from the records of a results folder.
 
     Returns:
-        One line for each file that is no usable record; the page is made from the others.
+        One line for each file that is no usable record or table; the page is made from the others.
 
     Raises:
         InputError: when there is no such folder, or it cannot be written to.
     """
     results, problems = load_results(folder)
-    write_text(folder / FILE_NAME, leaderboard(results, read_reported(), titles))
-    return problems
+    intervals, unusable = row_intervals(results, folder)
+    page = leaderboard(results, read_reported(), titles, intervals)
+    write_text(folder / FILE_NAME, page)
+    return problems + unusable
 
 
 def read_reported() -> pd.DataFrame:

@@ -7,7 +7,7 @@ everywhere and are percentages; a figure that a protocol does not define is abse
 from __future__ import annotations
 
 from importlib import resources
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -71,6 +71,10 @@ class TruthRule(_Data):
     clip_frame: Literal["none", "far", "both"]
 
 
+Normalization = Literal["min-max", "max", "percentile", "above-percentile"]
+WITH_PERCENTILE: tuple[Normalization, ...] = ("percentile", "above-percentile")
+
+
 class MapRule(_Data):
     """How a native score map becomes an image of levels.
 
@@ -79,12 +83,33 @@ class MapRule(_Data):
         interpolation: OpenCV's ``cubic`` (float64) or ``linear`` (float32).
         epsilon: added to the range in the min-max normalisation.
         quantize: truncate 255 times the map to uint8.
+        normalization: with m a map and m(q) its value at place int(q n) of n in ascending order:
+            ``min-max`` is (m - min) / (max - min); ``max`` relu(m) / max; ``percentile`` the least
+            of 1 and (m - min) / (m(q) - min); ``above-percentile`` relu(m - m(q)) / max of that.
+        percentile: q, in (0, 1), of the last two; several are tried on held-out images, see
+            :class:`Selection`.
     """
 
     order: Literal["resize-normalize", "normalize-resize"]
     interpolation: Literal["cubic", "linear"]
     epsilon: float = 0.0
     quantize: bool
+    normalization: Normalization = "min-max"
+    percentile: float | tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.percentile is not None) != (self.normalization in WITH_PERCENTILE):
+            raise ValueError(f"a percentile belongs to {' and '.join(WITH_PERCENTILE)} only")
+        if not all(0 < q < 1 for q in self.percentiles()) or self.percentile == ():
+            raise ValueError("a percentile is between 0 and 1")
+        return self
+
+    def percentiles(self) -> tuple[float, ...]:
+        """Percentiles to choose from, or the only one; none where none is needed."""
+        if self.percentile is None:
+            return ()
+        return self.percentile if isinstance(self.percentile, tuple) else (self.percentile,)
 
 
 class BoxRule(_Data):
@@ -107,7 +132,9 @@ class Selection(_Data):
     """Where the threshold of the single-threshold figures comes from.
 
     Attributes:
-        kind: ``held-out`` maximises GT-known on ``val`` (middle of the longest run of maximisers);
+        kind: ``held-out`` maximises GT-known on ``val`` (middle of the longest run of maximisers)
+            over all thresholds and percentiles together (of equals the percentile of the longer
+            run, then the lower one; without boxes the one of highest PxAP);
             ``oracle`` maximises ``objective`` on the evaluated split (first maximiser); ``fixed``
             takes ``value``, or ``by_dataset`` where the dataset is named there; ``none`` defines no
             single-threshold figure.
@@ -157,7 +184,16 @@ class Protocol(_Data):
             raise ValueError("pxap needs a step of thresholds and direct geometry")
         if "part_coverage" in self.figures and self.geometry.mode != "direct":
             raise ValueError("part_coverage needs direct geometry")
+        if isinstance(self.map.percentile, tuple) and self.selection.kind != "held-out":
+            raise ValueError("only a held-out selection can choose among percentiles")
         return self
+
+    def candidates(self) -> list[Protocol]:
+        """The protocol with each percentile there is to choose from; itself where there is none."""
+        if not isinstance(self.map.percentile, tuple):
+            return [self]
+        rules = [self.map.model_copy(update={"percentile": q}) for q in sorted(self.map.percentile)]
+        return [self.model_copy(update={"map": rule}) for rule in rules]
 
 
 def protocol_names() -> list[str]:
@@ -176,5 +212,13 @@ def load_protocol(name: str) -> Protocol:
     """
     if name not in protocol_names():
         raise InputError(f"unknown protocol '{name}'{did_you_mean(name, protocol_names())}")
+    return Protocol.model_validate({"name": name, **_fields(name)})
+
+
+def _fields(name: str) -> dict[str, Any]:
+    """Fields of a protocol's file, laid over those of the one that it names as its ``base``."""
     text = (resources.files("wsolbench") / "protocols" / f"{name}.yaml").read_text("utf-8")
-    return Protocol.model_validate({"name": name, **yaml.safe_load(text)})
+    own = yaml.safe_load(text)
+    base = _fields(own.pop("base")) if "base" in own else {}
+    nested = {k: {**base[k], **v} for k, v in own.items() if k in base and isinstance(v, dict)}
+    return {**base, **own, **nested}

@@ -19,7 +19,7 @@ from typing import Any
 
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.recipe import RECIPE_NAMES
-from wsolbench.results import Result
+from wsolbench.results import Identity, Result
 
 #: the first of these that a group has decides its order
 RANKED_BY: tuple[Figure, ...] = ("gt_known_loc", "max_box_acc_v2", "max_box_acc", "pxap")
@@ -57,6 +57,11 @@ class Row:
     def first(self) -> Result:
         """The record of the lowest seed, for all that the seeds share."""
         return self.results[0]
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """What makes each record one experiment."""
+        return tuple(r.identity() for r in self.results)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ is written there appears whole or not at all.
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -22,13 +24,16 @@ from pydantic import (
 )
 
 from wsolbench.errors import InputError
-from wsolbench.files import write_text
+from wsolbench.files import write_atomically, write_text
+from wsolbench.metrics.image_table import ImageTable, from_bytes, to_bytes
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.recipe import Recipe, validation_line
 
 MEASURED = "measured"
 #: the curve that holds the levels at which the others were taken
 THRESHOLDS = "thresholds"
+#: digits of a table's SHA-256 in its file name
+_DIGEST = 10
 
 
 def _rounded(value: float | None) -> float | None:
@@ -124,6 +129,13 @@ class Weights(_Data):
     sha256: str | None = None
 
 
+class TableStamp(_Data):
+    """The table of the run's images, a file beside the record."""
+
+    sha256: str
+    bytes: int = Field(ge=0)
+
+
 class Identity(NamedTuple):
     """What makes two records the same experiment: a later one replaces the earlier."""
 
@@ -145,10 +157,13 @@ class Result(_Data):
         oracle: figures that were chosen on the evaluated split.
         threshold: level of the single-threshold figures, None when there is none.
         threshold_source: where it came from.
+        percentile: that of the maps' normalisation, chosen along with the threshold where the
+            protocol leaves a choice; None where there is none.
         curves: as :class:`wsolbench.metrics.scorer.Scores` has them, to four decimals:
             ``thresholds`` (T,), curves (T,) in percent at these, and ``pxap_precision`` and
             ``pxap_recall`` (any length) in [0, 1]; None where undefined.
         dead_maps: constant or non-finite maps among those scored.
+        table: which table of images belongs to the record; None where there is none.
         environment: where and with which code the training ended.
         scoring_commit: commit of the code that scored, which may be a later one.
         history: mean losses of each epoch.
@@ -169,8 +184,10 @@ class Result(_Data):
     oracle: tuple[Figure, ...] = ()
     threshold: Level | None
     threshold_source: ThresholdSource
+    percentile: Level | None = None
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     dead_maps: int = Field(ge=0)
+    table: TableStamp | None = None
     dataset: DatasetStamp
     cost: Cost
     environment: Environment
@@ -221,16 +238,61 @@ class Loaded(NamedTuple):
     problems: list[str]
 
 
-def save_result(result: Result, folder: Path) -> Path:
+def save_result(result: Result, folder: Path, table: ImageTable | None = None) -> Path:
     """Write a record below a results folder, over an earlier one of the same identity.
+
+    The table goes beside it under a name of its content, before the record that names it: whenever
+    the writing ends, a record and its table belong together.
 
     Raises:
         InputError: when the folder cannot be written to; the line says what to do.
         WsolbenchError: when the disk is full. In both cases an earlier record is left as it was.
     """
     file = folder / MEASURED / result.file_name()
-    write_text(file, _json(result.model_dump(mode="json")) + "\n")
+    former = set(file.parent.glob(f"{glob.escape(file.stem)}.*.npz"))
+    new: set[Path] = set()
+    if table is not None:
+        content = to_bytes(table)
+        stamp = TableStamp(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        result = result.model_copy(update={"table": stamp})
+        beside = _table_file(file, stamp)
+        write_atomically(beside, lambda stream: stream.write(content))
+        new = {beside}
+    try:
+        write_text(file, _json(result.model_dump(mode="json")) + "\n")
+    except BaseException:
+        _remove(new - former)
+        raise
+    _remove(former - new)
     return file
+
+
+def read_table(result: Result, folder: Path) -> ImageTable:
+    """Read the table of images that belongs to a record of a results folder.
+
+    Raises:
+        InputError: when the record has none, or the file is missing, damaged or of another run.
+    """
+    record = folder / MEASURED / result.file_name()
+    if result.table is None:
+        raise InputError(f"{record} has no table of its images; run again: {result.command}")
+    file = _table_file(record, result.table)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}; run again") from error
+    if hashlib.sha256(content).hexdigest() != result.table.sha256:
+        raise InputError(f"{file}: damaged, or the table of another run; restore it or run again")
+    return from_bytes(content)
+
+
+def _table_file(record: Path, stamp: TableStamp) -> Path:
+    return record.with_suffix(f".{stamp.sha256[:_DIGEST]}.npz")
+
+
+def _remove(files: set[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def read_result(file: Path) -> Result:

@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, MethodInfo, Options
-from wsolbench.metrics.scorer import Scorer, Scores
+from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
 from wsolbench.recipe import Recipe, validation_line
@@ -37,7 +36,7 @@ from wsolbench.results import (
     Weights,
     save_result,
 )
-from wsolbench.scoring import save_predictions, score, scores_of
+from wsolbench.scoring import Outcome, save_predictions, score, scores_of
 
 log = logging.getLogger("wsolbench")
 
@@ -161,10 +160,10 @@ class Run:
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
-            scores = self.score(protocol)
+            outcome = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(protocol, scores, progress, self._cost(progress, seconds))
-            log.info("wrote %s", save_result(result, self.places.results))
+            result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
+            log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
         return results
 
@@ -182,9 +181,9 @@ class Run:
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
         return trainer.run()
 
-    def score(self, protocol: Protocol) -> Scores:
+    def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
-        return scores_of(protocol, partial(self._scorer, protocol))
+        return scores_of(protocol, self._scorer)
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
         recipe, samples = self.recipe, self.dataset.samples("train")
@@ -239,7 +238,10 @@ class Run:
             peak_memory_bytes=progress.peak_memory,
         )
 
-    def _record(self, protocol: Protocol, scores: Scores, progress: Progress, cost: Cost) -> Result:
+    def _record(
+        self, protocol: Protocol, outcome: Outcome, progress: Progress, cost: Cost
+    ) -> Result:
+        scores = outcome.scores
         curves = {name: tuple(values) for name, values in scores.curves.items()}
         return Result(
             recipe=self.recipe,
@@ -251,6 +253,7 @@ class Run:
             oracle=tuple(name for name in protocol.oracle if name in scores.figures),
             threshold=scores.threshold,
             threshold_source="none" if scores.threshold is None else protocol.selection.kind,
+            percentile=outcome.percentile,
             curves=curves,
             dead_maps=scores.dead_maps,
             dataset=self._dataset_stamp(),

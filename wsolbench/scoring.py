@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wsolbench.dataset import Sample, Split
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
+from wsolbench.metrics.image_table import ImageTable
 from wsolbench.metrics.measure import Measured
 from wsolbench.metrics.scorer import Row, Scorer, Scores, image_rows, to_array
 from wsolbench.parallel import prefetched, usable_cores
@@ -95,17 +96,36 @@ def _measured(scorer: Scorer, image: tuple[Sample, Row]) -> Measured:
     return scorer.measure(truth, row)
 
 
-def scores_of(protocol: Protocol, scorer: Callable[[Split], Scorer]) -> Scores:
-    """Return the figures of ``test``, with a threshold from ``val`` where the protocol wants one.
+class Outcome(NamedTuple):
+    """What scoring ``test`` gave.
+
+    Attributes:
+        scores: figures.
+        table: the images that they are of; None without boxes.
+        percentile: that of the maps' normalisation; None where it has none.
+    """
+
+    scores: Scores
+    table: ImageTable | None
+    percentile: float | None
+
+
+def scores_of(protocol: Protocol, scorer: Callable[[Protocol, Split], Scorer]) -> Outcome:
+    """Return the figures of ``test``, with what is chosen on ``val`` where the protocol says so.
 
     Args:
         protocol: how maps become figures.
-        scorer: scores a split; ``val`` is asked for only where it is needed.
+        scorer: scores a split; ``val`` is asked for only where it is needed, once for each
+            percentile to choose from.
     """
     threshold = None
     if protocol.selection.kind == "held-out":
-        threshold = scorer("val").select_threshold()
-    return scorer("test").compute(threshold)
+        tried = [(scorer(p, "val").choice(), p) for p in protocol.candidates()]
+        # Of equals `max` takes the first, which is the lowest percentile.
+        (_, _, threshold), protocol = max(tried, key=lambda pair: pair[0][:2])
+    test = scorer(protocol, "test")
+    percentile = next(iter(protocol.map.percentiles()), None)
+    return Outcome(test.compute(threshold), test.image_table(), percentile)
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

@@ -1,7 +1,7 @@
 """Tables: views of records as Markdown, LaTeX and CSV.
 
 ``titles`` maps the name of a method to the title it has in tables; a method that is not installed
-any more goes by its name.
+any more goes by its name. ``intervals`` is what :func:`wsolbench.analysis.row_intervals` returns.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pandas as pd
 from tabulate import tabulate
 
 from wsolbench.files import write_text
+from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import RecipeName
-from wsolbench.results import THRESHOLDS, Result, has_own_axis
+from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
 FIGURE_TITLES: dict[Figure, str] = {
     "gt_known_loc": "GT-known Loc",
@@ -49,27 +50,34 @@ UNDEFINED = "-"
 _SEED = re.compile(r"\s--seed[=\s]\s*[\d,]+")
 
 Titles = Mapping[str, str]
+#: interval of a row's ranked figure, by the records of the row
+Intervals = Mapping[tuple[Identity, ...], Interval]
+NO_INTERVALS: Intervals = {}
 
 
-def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
+def frame(
+    results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS
+) -> pd.DataFrame:
     """Return one line a row with numbers as they are, the figures of all protocols as columns."""
-    lines = [_line(group, row, titles) for group in groups(results) for row in group.rows]
+    lines = [
+        _line(group, row, titles, intervals) for group in groups(results) for row in group.rows
+    ]
     return pd.DataFrame(lines, columns=_LINE_COLUMNS)
 
 
-def csv(results: Iterable[Result], titles: Titles) -> str:
+def csv(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return :func:`frame` as CSV; what is undefined is empty."""
-    return frame(results, titles).to_csv(index=False, lineterminator="\n")
+    return frame(results, titles, intervals).to_csv(index=False, lineterminator="\n")
 
 
-def markdown(results: Iterable[Result], titles: Titles) -> str:
+def markdown(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return all groups in Markdown, each with the commands that make its rows again."""
-    return "\n\n".join(_markdown_group(group, titles) for group in groups(results))
+    return "\n\n".join(_markdown_group(group, titles, intervals) for group in groups(results))
 
 
-def latex(results: Iterable[Result], titles: Titles) -> str:
+def latex(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return one table a group in LaTeX, for the package booktabs."""
-    return "\n\n".join(_latex_group(group, titles) for group in groups(results))
+    return "\n\n".join(_latex_group(group, titles, intervals) for group in groups(results))
 
 
 def terminal(results: Iterable[Result], titles: Titles) -> str:
@@ -129,10 +137,11 @@ _LINE_COLUMNS = [
     *("pretraining", "supervision", "recipe_key", "seeds", "epochs", "batch_size", "holdout"),
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
+    *("ranked_by", "interval_low", "interval_high"),
 ]
 
 
-def _line(group: Group, row: Row, titles: Titles) -> dict[str, Any]:
+def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[str, Any]:
     result, recipe, data = row.first, row.first.recipe, row.first.dataset
     line: dict[str, Any] = {
         "dataset": data.name,
@@ -162,6 +171,8 @@ def _line(group: Group, row: Row, titles: Titles) -> dict[str, Any]:
     }
     for figure in FIGURE_TITLES:
         line[figure], line[f"{figure}_std"] = row.mean(figure), row.std(figure)
+    line["ranked_by"] = group.ranked_by or ""
+    line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
     return line
 
 
@@ -193,7 +204,7 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
     }
 
 
-def _measuring(group: Group) -> dict[str, Callable[[Row], str]]:
+def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
     """Columns of numbers."""
     columns: dict[str, Callable[[Row], str]] = {
         "epochs": lambda row: _of_training(row, row.first.recipe.epochs),
@@ -202,6 +213,8 @@ def _measuring(group: Group) -> dict[str, Callable[[Row], str]]:
     }
     for figure in group.figures:
         columns[_figure_title(group, figure)] = partial(_spread, figure=figure)
+        if figure == group.ranked_by and _has_intervals(group, intervals):
+            columns[f"{FIGURE_TITLES[figure]} 95%"] = partial(_interval, intervals=intervals)
     sources = sorted({r.threshold_source for r in group.results} - {"none"})
     if sources:
         columns[f"threshold ({', '.join(sources)})"] = _threshold
@@ -212,9 +225,11 @@ def _of_training(row: Row, value: int) -> str:
     return str(value) if row.first.recipe.trained else UNDEFINED
 
 
-def _cells(group: Group, titles: Titles) -> tuple[list[str], list[list[str]], int]:
+def _cells(
+    group: Group, titles: Titles, intervals: Intervals
+) -> tuple[list[str], list[list[str]], int]:
     """Return headings, rows of cells, and how many columns are text."""
-    text, numbers = _describing(titles), _measuring(group)
+    text, numbers = _describing(titles), _measuring(group, intervals)
     columns = {**text, **numbers}
     return list(columns), [[of(row) for of in columns.values()] for row in group.rows], len(text)
 
@@ -228,6 +243,20 @@ def _spread(row: Row, *, figure: Figure) -> str:
     if mean is None:
         return UNDEFINED
     return f"{mean:.{DECIMALS}f}" + ("" if std is None else f" ± {std:.{DECIMALS}f}")
+
+
+def _has_intervals(group: Group, intervals: Intervals) -> bool:
+    return any(row.identities in intervals for row in group.rows)
+
+
+def _interval(row: Row, *, intervals: Intervals) -> str:
+    found = intervals.get(row.identities)
+    return UNDEFINED if found is None else interval_text(found)
+
+
+def interval_text(interval: Interval) -> str:
+    """Return an interval as tables print it."""
+    return f"[{interval.low:.{DECIMALS}f}, {interval.high:.{DECIMALS}f}]"
 
 
 def _threshold(row: Row) -> str:
@@ -246,7 +275,7 @@ def _heading(group: Group) -> str:
     return f"{data.title} ({size}): regime {recipe.name}, {group.first.protocol.title}"
 
 
-def _notes(group: Group) -> str:
+def _notes(group: Group, intervals: Intervals) -> str:
     """Say what the rows share."""
     recipe, protocol = group.first.recipe, group.first.protocol
     sentences = [REGIMES[recipe.name]]
@@ -258,6 +287,11 @@ def _notes(group: Group) -> str:
     )
     if group.ranked_by:
         sentences.append(f"Ranked by {_figure_title(group, group.ranked_by)}.")
+    if _has_intervals(group, intervals):
+        sentences.append(
+            "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
+            "the seeds; thresholds as chosen."
+        )
     return " ".join(sentences)
 
 
@@ -348,11 +382,11 @@ def _short_name(group: Group, row: Row, titles: Titles) -> str:
     return one_line(", ".join([titles.get(recipe.method, recipe.method), *more]))
 
 
-def _markdown_group(group: Group, titles: Titles) -> str:
-    columns, rows, texts = _cells(group, titles)
+def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
+    columns, rows, texts = _cells(group, titles, intervals)
     parts = (
         f"### {markdown_text(_heading(group))}",
-        markdown_text(_notes(group)),
+        markdown_text(_notes(group, intervals)),
         markdown_table(columns, rows, numbers=columns[texts:]),
         "<details><summary>Commands that make these rows again</summary>",
         "\n".join(["```sh", *_commands(group, titles), "```"]),
@@ -361,12 +395,12 @@ def _markdown_group(group: Group, titles: Titles) -> str:
     return "\n\n".join(parts)
 
 
-def _latex_group(group: Group, titles: Titles) -> str:
-    columns, rows, texts = _cells(group, titles)
+def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
+    columns, rows, texts = _cells(group, titles, intervals)
     lines = (
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(f'{_heading(group)}. {_notes(group)}')}}}",
+        rf"\caption{{{latex_text(f'{_heading(group)}. {_notes(group, intervals)}')}}}",
         rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
         r"\toprule",
         _latex_row(columns),

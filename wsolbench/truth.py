@@ -45,6 +45,7 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
         instance_masks=tuple(_read_mask(path) for path in masks),
         ignore_mask=None if ignore is None else _read_mask(ignore),
         parts=None if parts is None else _read_parts(parts, part_count),
+        image_id=sample.image_id,
     )
 
 

@@ -57,6 +57,7 @@ class Truth:
         ignore_mask: (H, W) bool, pixels that do not count; None where nothing is ignored.
         parts: (H, W) part that each pixel shows, 1 for the first one named by the dataset, 0 for
             none; those of several objects are not told apart. None where parts are not annotated.
+        image_id: name of the image, "" where nobody asks for it.
     """
 
     label: int
@@ -65,3 +66,4 @@ class Truth:
     instance_masks: tuple[NDArray[np.bool_], ...] = ()
     ignore_mask: NDArray[np.bool_] | None = None
     parts: NDArray[np.uint8] | None = None
+    image_id: str = ""

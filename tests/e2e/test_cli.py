@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -258,11 +259,42 @@ def test_tables_come_in_three_formats_and_with_curves(finished: Finished, tmp_pa
     assert len(curves.read_text("utf-8").splitlines()) > 1000
 
 
+def record_files(results: Path, ending: str) -> list[Path]:
+    return sorted((results / "measured").glob(f"*-{ending}-*.json"))
+
+
+def test_a_run_is_analysed_and_two_are_compared(finished: Finished, tmp_path: Path) -> None:
+    cam, sat, ts_cam = record_files(finished.results, "standard")
+    said = succeed("analyse", cam).out
+    figures = record(finished.results, "cam", "standard")["figures"]
+    for line in (f"GT-known Loc  *{figures['gt_known_loc']:.2f}", "several instances", "mean of 3"):
+        assert re.search(line, said), line
+    page = succeed("table", "--results", finished.results).out
+    assert page.count("GT-known Loc 95%") == 3  # once a group
+    both = succeed("analyse", sat, ts_cam).out
+    assert re.search(r"GT-known Loc .*\[.*, .*\] +[01]\.\d{4}", both)
+    assert both.splitlines()[-1].endswith("this speaks of these runs.")
+    one_line(call("analyse", cam, cam), 2, "seeds of one row")
+    results = tmp_path / "results"
+    shutil.copytree(finished.results, results)
+    copied = results / "measured" / sat.name
+    (table,) = copied.parent.glob(f"{sat.stem}.*.npz")
+    table.write_bytes(table.read_bytes()[:-100])
+    one_line(call("analyse", copied), 2, "damaged, or the table of another run")
+    shown = call("table", "--results", results)
+    assert shown.code == 0
+    assert f"warning: {table}: damaged" in shown.err
+    table.unlink()
+    one_line(call("analyse", copied), 2, "cannot be read")
+    one_line(call("analyse", tmp_path / "none.json"), 2, "cannot be read")
+
+
 def test_list_names_what_there_is_one_line_each() -> None:
     lines = succeed("list").out.splitlines()
     found = {tuple(line.split()[:2]) for line in lines}
     assert found >= {("method", "sat"), ("method", "ts-cam"), ("method", "cam"), ("dataset", "cub")}
     protocols = {"sat", "ts-cam", "standard", "wsoleval"}
+    protocols |= {"standard-max", "standard-pas", "standard-ivr"}
     assert {name for kind, name in found if kind == "protocol"} == protocols
 
 
@@ -291,7 +323,7 @@ def test_run_benchmark_is_run_and_passes_commands_through() -> None:
 
 def test_no_command_prints_the_help() -> None:
     done = succeed()
-    for command in ("run", "score", "table", "list", "show", "check", "new-method"):
+    for command in ("run", "score", "table", "analyse", "list", "show", "check", "new-method"):
         assert f"    {command} " in done.out
 
 

@@ -13,6 +13,7 @@ import scoring_oracle as oracle
 import torch
 from numpy.typing import NDArray
 
+from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.protocol import Protocol, Selection, load_protocol
@@ -294,6 +295,19 @@ def test_tscam_figures(golden: dict[str, Arrays], inputs: Inputs, j: int) -> Non
         "top1_cls": pytest.approx(percent["cls_top1"]),
         "top5_cls": pytest.approx(percent["cls_top5"]),
     }
+
+
+@pytest.mark.parametrize("j", [0, 1, 2])
+def test_tscam_kinds_of_answers(golden: dict[str, Arrays], inputs: Inputs, j: int) -> None:
+    expected = golden["tscam"]
+    columns = list(expected["columns"])
+    theirs = ["d_right", "d_cls", "d_multi", "d_part", "d_more", "d_wrong"]
+    flags = expected["results"][j][:, [columns.index(name) for name in theirs]]
+    threshold = float(expected["thresholds"][j])
+    change = {"selection": Selection(kind="fixed", value=threshold), "thresholds": (threshold,)}
+    table = _scorer(inputs, load_protocol("ts-cam").model_copy(update=change)).image_table()
+    assert table is not None
+    np.testing.assert_array_equal(derived.kinds(table, 0), flags.argmax(axis=1))
 
 
 def test_tscam_thresholds_of_the_datasets(inputs: Inputs) -> None:

@@ -51,8 +51,8 @@ def normalized_map(native: Map, rule: MapRule, frame: int) -> Map:
     if is_dead(score):
         return np.zeros((frame, frame), dtype)
     if rule.order == "normalize-resize":
-        return _resize(_min_max(score, rule.epsilon), frame, interpolation)
-    return _min_max(_resize(score, frame, interpolation), rule.epsilon)
+        return _resize(normalized(score, rule), frame, interpolation)
+    return normalized(_resize(score, frame, interpolation), rule)
 
 
 def quantized(score: Map) -> NDArray[np.uint8]:
@@ -64,13 +64,34 @@ def _resize(score: Map, frame: int, interpolation: int) -> Map:
     return np.asarray(cv2.resize(score, (frame, frame), interpolation=interpolation))
 
 
-def _min_max(score: Map, epsilon: float) -> Map:
+def normalized(score: Map, rule: MapRule) -> Map:
+    """Bring a finite map (h, w) to [0, 1] as the rule says, zeros where that has no answer.
+
+    ``percentile`` is that of Bae et al. 2020 (their 0.9), ``above-percentile`` that of Kim et al.
+    2021. Where the percentile is the minimum, ``percentile`` takes the limit: 1 above it.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        shifted = score - score.min()
-        span = shifted.max() + score.dtype.type(epsilon)
+        if rule.normalization == "min-max":
+            return _scaled(score - score.min(), rule.epsilon)
+        if rule.normalization == "max":
+            return _scaled(np.maximum(score, 0), 0.0)
+        (q,) = rule.percentiles()
+        at = np.partition(score, int(score.size * q), axis=None)[int(score.size * q)]
+        if rule.normalization == "above-percentile":
+            return _scaled(np.maximum(score - at, 0), 0.0)
+        shifted, top = score - score.min(), at - score.min()
+        if top > 0:
+            return np.minimum(_scaled(np.minimum(shifted, top), 0.0), 1)
+        return np.asarray(shifted > 0, dtype=score.dtype)
+
+
+def _scaled(shifted: Map, epsilon: float) -> Map:
+    """A map from 0 up, by its highest value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = shifted.max() + shifted.dtype.type(epsilon)
     # A range past the largest float, or one that the resizing flattened, has no normal form.
     if not (np.isfinite(span) and span > 0):
-        return np.zeros_like(score)
+        return np.zeros_like(shifted)
     return np.asarray(shifted / span)
 
 
@@ -209,14 +230,21 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:
 
     Boxes that do not overlap, inverted ones and boxes of NaN have IoU 0.
     """
-    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
-    sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
-    overlap = np.prod(np.maximum(sides, 0), axis=-1)
-    union = _area(a) + _area(b) - overlap
+    overlap = box_overlap(a, b)
+    union = box_area(a)[:, None] + box_area(b)[None] - overlap
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0))
 
 
-def _area(boxes: Floats) -> Floats:
+def box_overlap(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Intersection (m, n) in pixels of boxes (m, 4) and (n, 4), both corners inclusive."""
+    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
+    sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
+
+
+def box_area(boxes: NDArray[Any]) -> Floats:
+    """Area (m,) in pixels of boxes (m, 4), both corners inclusive."""
+    boxes = np.asarray(boxes, np.float64)
     return np.asarray(np.prod(boxes[..., _FAR] - boxes[..., _NEAR] + 1, axis=-1))
 
 
@@ -337,10 +365,21 @@ def middle_of_longest_run(values: Ints) -> int:
     Of equally long runs the first is taken, of two middles the lower one: the choice of a threshold
     that stands farthest from where the figure drops.
     """
-    at_maximum = np.concatenate([[False], values == values.max(), [False]])
-    starts, ends = np.flatnonzero(np.diff(at_maximum)).reshape(-1, 2).T
+    starts, ends = _runs_of_maximum(values)
     longest = int(np.argmax(ends - starts))
     return int(starts[longest] + ends[longest] - 1) // 2
+
+
+def longest_run_of_maximum(values: Ints) -> int:
+    """Length of the longest run of maximisers of ``values`` (T,)."""
+    starts, ends = _runs_of_maximum(values)
+    return int((ends - starts).max())
+
+
+def _runs_of_maximum(values: Ints) -> tuple[Ints, Ints]:
+    at_maximum = np.concatenate([[False], values == values.max(), [False]])
+    starts, ends = np.flatnonzero(np.diff(at_maximum)).reshape(-1, 2).T
+    return starts, ends
 
 
 def protocol_map(native: Map, protocol: Protocol) -> tuple[Map, Map]:

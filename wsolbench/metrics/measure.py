@@ -29,6 +29,9 @@ class Measured:
             image does not show; None where there is no IoU or the parts are not known.
         rank: number of classes that the classifier puts before the true one; None without logits.
         dead: the map is constant, or NaN or infinite somewhere.
+        boxes: (T, 4) predicted box at each threshold, in the frame; None where there is no IoU.
+        true: (n, 4) true boxes in the frame; None where there is no IoU.
+        image_id, label: those of the truth.
     """
 
     iou: F.Floats | None = None
@@ -37,6 +40,10 @@ class Measured:
     parts: F.Floats | None = None
     rank: int | None = None
     dead: bool = False
+    boxes: NDArray[Any] | None = None
+    true: F.Floats | None = None
+    image_id: str = ""
+    label: int = 0
 
 
 def measure(
@@ -67,7 +74,8 @@ def measure(
         measured = _measure_map(score_map, truth, protocol, part_count)
     elif box is not None:
         measured = _measure_box(box, input_size, truth, protocol, part_count)
-    return measured if logits is None else replace(measured, rank=_rank(logits, truth.label))
+    rank = None if logits is None else _rank(logits, truth.label)
+    return replace(measured, rank=rank, image_id=truth.image_id, label=truth.label)
 
 
 def _rank(logits: F.Map, label: int) -> int:
@@ -90,7 +98,7 @@ def _measure_map(native: F.Map, truth: Truth, protocol: Protocol, part_count: in
     of_all = "max_box_acc_v2" in protocol.figures
     boxes, iou, iou_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
     parts = _measure_parts(boxes, truth, protocol, part_count)
-    return replace(measured, iou=iou, iou_of_all=iou_of_all, parts=parts)
+    return replace(measured, iou=iou, iou_of_all=iou_of_all, parts=parts, boxes=boxes, true=true)
 
 
 def _measure_box(
@@ -105,7 +113,7 @@ def _measure_box(
     iou = F.box_iou(boxes, true).max(axis=1)
     parts = _measure_parts(boxes, truth, protocol, part_count)
     of_all = iou if "max_box_acc_v2" in protocol.figures else None
-    return Measured(iou=iou, iou_of_all=of_all, parts=parts)
+    return Measured(iou=iou, iou_of_all=of_all, parts=parts, boxes=boxes, true=true)
 
 
 def _measure_parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from wsolbench.errors import InputError
 from wsolbench.metrics import functional as F
+from wsolbench.metrics.image_table import COLUMNS, Facts, ImageTable, changes
 from wsolbench.metrics.measure import Measured, measure
 from wsolbench.protocol import SINGLE_THRESHOLD, Protocol
 from wsolbench.types import Prediction, Truth
@@ -81,6 +82,20 @@ class _Table:
     dead: int
 
 
+class Choice(NamedTuple):
+    """A threshold chosen on held-out images; of several, the greatest is the best.
+
+    Attributes:
+        good: hits at the threshold; PxAP where no image has boxes.
+        run: how many thresholds in a row are as good.
+        threshold: None where no image has boxes.
+    """
+
+    good: float
+    run: int
+    threshold: float | None
+
+
 class Scorer(Metric):
     """Collects what a method says of images and turns it into figures.
 
@@ -101,6 +116,9 @@ class Scorer(Metric):
     iou: list[Tensor]
     iou_of_all: list[Tensor]
     facts: list[Tensor]
+    names: list[Tensor]
+    true: list[Tensor]
+    changes: list[Tensor]
     pixels: Tensor
     parts: Tensor
     shown: Tensor
@@ -122,7 +140,10 @@ class Scorer(Metric):
         parts = len(self.part_names)
         self.add_state("iou", [], dist_reduce_fx="cat")  # (n, T) float64
         self.add_state("iou_of_all", [], dist_reduce_fx="cat")  # (n, T), or (n, 0) where unused
-        self.add_state("facts", [], dist_reduce_fx="cat")  # (n, 5) int64: see `_facts`
+        self.add_state("facts", [], dist_reduce_fx="cat")  # (n, 8) int64: see `_facts`
+        self.add_state("names", [], dist_reduce_fx="cat")  # uint8: the images', each ended by 0
+        self.add_state("true", [], dist_reduce_fx="cat")  # (true boxes, 4) float64
+        self.add_state("changes", [], dist_reduce_fx="cat")  # (changes, 6), see `ImageTable`
         self._add_sum("pixels", 2, bins)
         self._add_sum("parts", parts, len(self.thresholds))
         self._add_sum("shown", parts)
@@ -157,8 +178,14 @@ class Scorer(Metric):
         wide = width if "max_box_acc_v2" in self.protocol.figures else 0
         self._append("iou", _stacked([m.iou for m in measured], width))
         self._append("iou_of_all", _stacked([m.iou_of_all for m in measured], wide))
-        facts = np.array([_facts(m) for m in measured], dtype=np.int64)
-        self._append("facts", facts.reshape(-1, 5))
+        rows = [_changes(m) for m in measured]
+        facts = [_facts(m, len(changed)) for m, changed in zip(measured, rows, strict=True)]
+        self._append("facts", np.array(facts, dtype=np.int64).reshape(-1, 8))
+        self._append("changes", np.concatenate([np.empty((0, COLUMNS)), *rows]))
+        true = [m.true for m in measured if m.true is not None]
+        self._append("true", np.concatenate([np.empty((0, 4)), *true]))
+        names = "".join(f"{m.image_id}\0" for m in measured).encode("utf-8")
+        self._append("names", np.frombuffer(names, np.uint8).copy())
         for m in measured:
             if m.pixels is not None:
                 self.pixels += torch.from_numpy(m.pixels).to(self.device)
@@ -179,6 +206,14 @@ class Scorer(Metric):
         """
         if self.protocol.selection.kind != "held-out":
             return None
+        return self.choice().threshold
+
+    def choice(self) -> Choice:
+        """Say what :meth:`select_threshold` chooses, and how good it is.
+
+        Raises:
+            InputError: when no image was scored.
+        """
         table = self._gathered()
         if not table.count:
             raise InputError(
@@ -186,9 +221,13 @@ class Scorer(Metric):
                 "hold training images out with --set holdout=N"
             )
         if table.iou is None:
-            return None
+            pixels = _pixel_curves(table)
+            return Choice(_pooled(table, pixels).get("pxap", 0.0), 0, None)
         hits = np.count_nonzero(table.iou >= self.protocol.iou, axis=0)
-        return float(self.thresholds[F.middle_of_longest_run(hits)])
+        index = F.middle_of_longest_run(hits)
+        return Choice(
+            float(hits.max()), F.longest_run_of_maximum(hits), float(self.thresholds[index])
+        )
 
     def compute(self, threshold: float | None = None) -> Scores:
         """Turn what was scored, on all ranks, into figures.
@@ -220,6 +259,35 @@ class Scorer(Metric):
             dead_maps=table.dead,
         )
 
+    def image_table(self) -> ImageTable | None:
+        """Return what was measured of each image, on all ranks; None without boxes."""
+        table = self._gathered()
+        if table.iou is None:
+            return None
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            facts, names = _joined(self.facts), _joined(self.names)
+            true, changed = _joined(self.true), _joined(self.changes)
+        rank, _, _, _, dead, label, true_count, change_count = facts.T
+        protocol = self.protocol
+        return ImageTable(
+            facts=Facts(
+                iou=protocol.iou,
+                strict_top=protocol.strict_top,
+                frame=protocol.geometry.frame,
+                of_all=table.iou_of_all is not None,
+                ranked=table.rank is not None,
+            ),
+            image_id=tuple(names.tobytes().decode("utf-8").split("\0")[:-1]),
+            label=label,
+            rank=rank,
+            dead=dead == 1,
+            thresholds=self.thresholds,
+            true_count=true_count,
+            true_boxes=true,
+            change_count=change_count,
+            changes=changed,
+        ).ordered()
+
     def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         # torchmetrics would answer a second threshold from its cache, and rebuild the frozen result
         # field by field; what it does beside, gathering, is in `_gathered`.
@@ -232,7 +300,7 @@ class Scorer(Metric):
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             iou, of_all, facts = map(_joined, (self.iou, self.iou_of_all, self.facts))
             pixels, parts, shown = map(_array, (self.pixels, self.parts, self.shown))
-        rank, located, masked, parted, dead = facts.T
+        rank, located, masked, parted, dead = facts.T[:5]
         has_iou = _all_or_none(located == 1, "boxes (true ones and the method's)")
         return _Table(
             iou=iou if has_iou else None,
@@ -309,12 +377,22 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
     return np.asarray(wide.detach().cpu().numpy())
 
 
-def _facts(m: Measured) -> tuple[int, int, int, int, int]:
-    """Rank (-1 without logits); whether there are an IoU, pixel counts, parts, a dead map."""
+def _facts(m: Measured, change_count: int) -> tuple[int, ...]:
+    """Rank (-1 without logits); whether there are an IoU, pixel counts, parts, a dead map.
+
+    Then the label, and how many true boxes and changes there are.
+    """
     rank = -1 if m.rank is None else m.rank
     there = (value is not None for value in (m.iou, m.pixels, m.parts))
     located, masked, parted = map(int, there)
-    return rank, located, masked, parted, int(m.dead)
+    true_count = 0 if m.true is None else len(m.true)
+    return rank, located, masked, parted, int(m.dead), m.label, true_count, change_count
+
+
+def _changes(m: Measured) -> F.Floats:
+    if m.boxes is None or m.iou is None:
+        return np.empty((0, COLUMNS))
+    return changes(m.boxes, m.iou, m.iou_of_all)
 
 
 def _whole(shares: F.Floats) -> F.Ints:
