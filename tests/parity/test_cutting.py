@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ def test_a_half_gives_what_the_whole_has_half_way(shared: Path, name: str) -> No
 def half_way(whole: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     """What the whole network has after its sixth block, normed, or after its fifth stage."""
     seen: list[torch.Tensor] = []
-    last = whole.blocks[5] if hasattr(whole, "patch_embed") else whole.blocks[4]  # type: ignore[index]
+    transformer = hasattr(whole, "patch_embed")
+    last = cast(torch.nn.Sequential, whole.blocks)[5 if transformer else 4]
     last.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     whole.forward_features(image)  # type: ignore[operator]
-    return whole.norm(seen[0]) if hasattr(whole, "patch_embed") else seen[0]  # type: ignore[operator]
+    return whole.norm(seen[0]) if transformer else seen[0]  # type: ignore[operator]
