@@ -51,9 +51,9 @@ def test_distinct_levels_give_what_a_thousand_thresholds_give(levels: Array) -> 
 
 @pytest.mark.parametrize("name", protocol_names())
 @settings(max_examples=40, deadline=None)
-@given(native=_SCORES)
-def test_any_map_is_normalised_and_boxed(name: str, native: Array) -> None:
-    protocol = load_protocol(name)
+@given(native=_SCORES, data=st.data())
+def test_any_map_is_normalised_and_boxed(name: str, native: Array, data: st.DataObject) -> None:
+    protocol = data.draw(st.sampled_from(load_protocol(name).candidates()))
     score, levels = F.protocol_map(native, protocol)
     assert np.isfinite(score).all()
     assert score.min() >= 0
