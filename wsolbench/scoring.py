@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ from wsolbench.types import Prediction
 Stream = Iterable[tuple[tuple[str, ...], Prediction]]
 
 LOGITS = "logits.npz"
+#: numpy parses headers as Python code, which two threads must not do at once in Python 3.11
+_PARSING = Lock()
 
 #: images that may wait to be measured, or for their turn. Two evaluation batches: what must be
 #: taken to let in a batch was there before the last one, and is measured by now, where measuring
@@ -236,8 +239,10 @@ def _read_logits(file: Path) -> Mapping[str, NDArray[Any]] | None:
 
 def _load(file: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     try:
-        loaded = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        content = io.BytesIO(file.read_bytes())
+        with _PARSING:
+            loaded = np.load(content, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
 
