@@ -1,0 +1,117 @@
+"""The command ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsolbench.cli.common import (
+    EVERYWHERE,
+    WHAT,
+    Parser,
+    add_command,
+    add_data,
+    add_recipe,
+    add_results,
+    data_root,
+    given,
+    names,
+    seeds,
+    titles,
+    warn,
+)
+from wsolbench.errors import InputError
+
+if TYPE_CHECKING:
+    from wsolbench.recipe import Recipe
+    from wsolbench.request import Request
+    from wsolbench.results import Result
+
+log = logging.getLogger("wsolbench")
+
+
+def add_run(sub: Any) -> Parser:
+    """Add ``run``."""
+    parser = add_command(sub, "run", "Train, score, write records and the leaderboard.", _run)
+    add = parser.add_argument
+    text = "named runs: a name that `list` shows, or a .yaml file (default, when nothing is named)"
+    add("--suite", metavar="S", help=text)
+    add("--method", metavar="M[,M2...]", type=names)
+    add_data(parser, required=False)
+    add_recipe(parser)
+    text = "score these trained weights: the authors' checkpoint, or one of results/runs"
+    add("--weights", metavar="FILE", type=Path, help=text)
+    add("--seed", metavar="N[,N2...]", type=seeds, help="one run for each")
+    text = "folder with <timm name>.safetensors (else timm downloads)"
+    add("--weights-dir", metavar="DIR", type=Path, help=text)
+    add("--device", default="auto", metavar="auto|cpu|cuda")
+    add_results(parser)
+    add("--save-maps", metavar="DIR", type=Path, help="keep score maps and logits there")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench import tables
+    from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.environment import code_state
+    from wsolbench.leaderboard import write_leaderboard
+    from wsolbench.run import Places, Run, SharedData
+
+    code_state()
+    make_deterministic()
+    device = choose_device(arguments.device)
+    data = SharedData(data_root(arguments))
+    folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
+    plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
+
+    def prepared(recipe: Recipe, request: Request) -> Run:
+        places = Places(*folders, request.weights)
+        return Run(recipe, data, places, device, request.command(recipe, device.type))
+
+    # refuse what can be refused before the first hour of training
+    for recipe, request in {_apart(recipe): (recipe, request) for recipe, request in plan}.values():
+        prepared(recipe, request)
+    made: dict[Any, Result] = {}
+    for number, (recipe, request) in enumerate(plan, 1):
+        what = (recipe.method, recipe.dataset, recipe.seed)
+        log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
+        results = prepared(recipe, request).execute()
+        made |= {result.identity(): result for result in results}
+        _say(results)
+        warn(write_leaderboard(arguments.results, titles()))
+    print(f"\n{tables.terminal(made.values(), titles())}\n")
+    print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
+    return 0
+
+
+def _apart(recipe: Recipe) -> tuple[object, ...]:
+    """What may be refused does not depend on the seed."""
+    return recipe.key(), recipe.protocol, recipe.precision
+
+
+def _say(results: Sequence[Result]) -> None:
+    for result in results:
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
+        recipe = result.recipe
+        print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
+
+
+def _requests(arguments: argparse.Namespace) -> Sequence[Request]:
+    from wsolbench.request import make_request
+    from wsolbench.suite import DEFAULT, load_suite
+
+    what, everywhere = given(arguments, *WHAT), given(arguments, *EVERYWHERE)
+    if what and arguments.suite is not None:
+        option = next(iter(what)).replace("_", "-")
+        raise InputError(f"--{option} does not go with --suite, whose runs say what they are")
+    if not what:
+        return [request.but(everywhere) for request in load_suite(arguments.suite or DEFAULT).runs]
+    missing = ", ".join(f"--{name}" for name in ("method", "dataset") if name not in what)
+    if missing:
+        raise InputError(
+            f"the following arguments are required: {missing} (see wsolbench run --help)"
+        )
+    return [make_request(what | everywhere)]
