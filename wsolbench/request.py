@@ -11,20 +11,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
-from wsolbench.protocol import load_protocol
-from wsolbench.recipe import (
-    NO_BACKBONE,
-    RECIPE_NAMES,
+from wsolbench.layers import (
     DatasetPart,
-    Recipe,
     parse_assignments,
     read_dataset_part,
     read_sections,
     resolve,
-    validation_line,
 )
+from wsolbench.protocol import load_protocol
+from wsolbench.recipe import NO_BACKBONE, RECIPE_NAMES, Recipe
 from wsolbench.registry import DATASETS, METHODS, resource_text
 from wsolbench.run import method_options
+from wsolbench.validation import validation_line
 
 #: hex digits of the SHA-256 that tell two files of weights apart
 _DIGEST = 10

@@ -27,7 +27,8 @@ from wsolbench.errors import InputError
 from wsolbench.files import write_atomically, write_text
 from wsolbench.metrics.image_table import ImageTable, from_bytes, to_bytes
 from wsolbench.protocol import FIGURES, Figure
-from wsolbench.recipe import Recipe, validation_line
+from wsolbench.recipe import Recipe
+from wsolbench.validation import validation_line
 
 MEASURED = "measured"
 #: the curve that holds the levels at which the others were taken

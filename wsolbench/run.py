@@ -25,7 +25,7 @@ from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
-from wsolbench.recipe import Recipe, validation_line
+from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
     MEASURED,
@@ -37,6 +37,7 @@ from wsolbench.results import (
     save_result,
 )
 from wsolbench.scoring import Outcome, save_predictions, score, scores_of
+from wsolbench.validation import validation_line
 
 log = logging.getLogger("wsolbench")
 

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
-from wsolbench.recipe import first_problem, validation_line
 from wsolbench.request import Request
+from wsolbench.validation import first_problem, validation_line
 
 FOLDER: Traversable = resources.files("wsolbench") / "suites"
 #: what `run` does when it is told nothing

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from wsolbench.recipe import Optim, Recipe, RecipeName, read_sections, resolve
+from wsolbench.layers import read_sections, resolve
+from wsolbench.recipe import Optim, Recipe, RecipeName
 from wsolbench.registry import METHODS
 from wsolbench.types import Batch
 

@@ -10,18 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsolbench.errors import InputError
-from wsolbench.recipe import (
-    RECIPE_NAMES,
+from wsolbench.layers import (
     DatasetPart,
-    Optim,
-    Recipe,
-    RecipeName,
     default_holdout,
     parse_assignments,
     read_dataset_part,
     read_sections,
     resolve,
 )
+from wsolbench.recipe import RECIPE_NAMES, Optim, Recipe, RecipeName
 from wsolbench.registry import METHODS, resource_text
 
 METHOD_NAMES = ("cam", "sat", "ts-cam")

@@ -31,10 +31,11 @@ from wsolbench.checks.outcome import (
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
 from wsolbench.errors import InputError
+from wsolbench.layers import resolve
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.predictions import predict
 from wsolbench.protocol import load_protocol
-from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName, resolve
+from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import METHODS
 from wsolbench.request import recipe_sections
 from wsolbench.run import build_method, method_options

@@ -67,7 +67,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _holdout(arguments: argparse.Namespace) -> int:
-    from wsolbench.recipe import default_holdout
+    from wsolbench.layers import default_holdout
     from wsolbench.request import dataset_part
 
     given: int | None = arguments.holdout
