@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from wsolbench.analysis import row_intervals
+from wsolbench.cost_table import TEXTS, cost_rows
 from wsolbench.files import write_text
 from wsolbench.results import Result, load_results
 from wsolbench.tables import (
@@ -34,6 +35,13 @@ Figures are percentages: mean ± sample standard deviation over the seeds of a r
 protocol are ranked together; a row is one recipe on one kind of device in one precision.
 
 ## Measured here"""
+_COSTS = """\
+## What they cost
+
+MACs are multiply-accumulates of localizing one image, those of fused attention included. Training
+is by the clock, with the reading of images; inference is one batch localized again and again,
+without. Memory is the most that was taken: of the accelerator, or by the whole process on a
+processor. A dash is what was not measured."""
 _PUBLISHED = """\
 ## Published figures (not measured here, never ranked with ours)
 
@@ -55,9 +63,14 @@ def leaderboard(
         titles: method name to the title it has in tables and in ``reported``.
         intervals: what :func:`wsolbench.analysis.row_intervals` returns.
     """
+    results = list(results)
     measured = markdown(results, titles, intervals) or "No runs yet."
+    columns, costs = cost_rows(results, titles)
+    cost = (
+        markdown_table(columns, costs, numbers=columns[len(TEXTS) :]) if costs else "No runs yet."
+    )
     published = published_table(reported, set(titles.values())) or "None for these methods."
-    return "\n\n".join([_INTRODUCTION, measured, _PUBLISHED, published]) + "\n"
+    return "\n\n".join([_INTRODUCTION, measured, _COSTS, cost, _PUBLISHED, published]) + "\n"
 
 
 def write_leaderboard(folder: Path, titles: Titles) -> list[str]:

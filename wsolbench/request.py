@@ -84,7 +84,7 @@ class Request(BaseModel):
         """The same with other values for some options."""
         return make_request({**self.model_dump(exclude_unset=True), **fields})
 
-    def command(self, recipe: Recipe, device: str) -> str:
+    def command(self, recipe: Recipe, device: str, compiled: bool = False) -> str:
         """The command that makes one of the records again; where data lie is the user's affair."""
         words = [
             f"--method {recipe.method}",
@@ -98,6 +98,7 @@ class Request(BaseModel):
         words.extend(f"--set {shlex.quote(assignment)}" for assignment in self.set)
         if self.weights is not None:
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
+        words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
         return " ".join(["python run_benchmark.py", *words])
 
