@@ -59,6 +59,9 @@ def add_run(sub: Any) -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench.metrics.ahead import compile_ahead
+
+    compiling = compile_ahead()  # beside the imports that follow
     from wsolbench import few_shot, tables
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.environment import code_state
@@ -77,13 +80,16 @@ def _run(arguments: argparse.Namespace) -> int:
         return Run(recipe, data, places, device, request.command(recipe, device.type))
 
     # refuse what can be refused before the first hour of training
-    for recipe, request in {_apart(recipe): (recipe, request) for recipe, request in plan}.values():
-        prepared(recipe, request)
+    first: dict[Any, Run] = {}
+    for recipe, request in plan:
+        if _apart(recipe) not in first:
+            first[_apart(recipe)] = prepared(recipe, request)
+    compiling.join()
     made: dict[Any, Result] = {}
     for number, (recipe, request) in enumerate(plan, 1):
         what = (recipe.method, recipe.dataset, _which(recipe))
         log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
-        results = prepared(recipe, request).execute()
+        results = (first.pop(_apart(recipe), None) or prepared(recipe, request)).execute()
         made |= {result.identity(): result for result in results}
         _say(results)
         warn(write_leaderboard(arguments.results, titles()))
@@ -94,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _apart(recipe: Recipe) -> tuple[object, ...]:
-    """What may be refused does not depend on the seed."""
+    """What may be refused does not depend on seed and draw."""
     return recipe.key(), recipe.protocol, recipe.precision
 
 
