@@ -12,12 +12,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 from tabulate import tabulate
 
-from wsolbench.protocol import FIGURES, Figure
+from wsolbench.protocol import Figure
 from wsolbench.ranking import Row, comparable, row_key
 from wsolbench.reported import read_table
 from wsolbench.results import Result
@@ -195,9 +195,8 @@ def _curve(members: Iterable[Result]) -> Curve:
 
 def _reference(rows: pd.DataFrame) -> Reference:
     first = {str(column): str(value) for column, value in rows.iloc[0].items()}
-    figures: dict[str, Figure] = {str(name): name for name in FIGURES}
     label = f"{first['method']}, {first['backbone']}, as published"
-    return Reference(label, figures[first["figure"]], _published_points(rows), first["source"])
+    return Reference(label, cast(Figure, first["figure"]), _published_points(rows), first["source"])
 
 
 def _published_points(rows: pd.DataFrame) -> tuple[tuple[int | None, float], ...]:
