@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wsolbench.backbones import feature_map
 from wsolbench.cnn import (
+    PROBE,
     Cnn,
     CnnOptions,
     ConvHead,
@@ -133,7 +134,7 @@ class Spg(Cnn):
         """Channels of what B1 and B2 look at."""
         seen: list[Tensor] = []
         with hooked(self.trunk, self.sources, seen.append):
-            feature_map(self.trunk, 96)
+            feature_map(self.trunk, PROBE)
         return [tensor.shape[1] for tensor in seen]
 
 

@@ -26,7 +26,7 @@ from wsolbench.types import Prediction
 #: channels of the new convolutions of VGG16-GAP and of InceptionV3
 NECK_WIDTH = 1024
 #: side of the images on which channels are counted; InceptionV3 needs most
-_PROBE = 96
+PROBE = 96
 
 
 class CnnOptions(Options):
@@ -169,7 +169,7 @@ def open_trunk(backbone: nn.Module, output_stride: int | None) -> int:
         set_output_stride(backbone, output_stride)
     if isinstance(backbone, VGG):
         setattr(backbone, "pre_logits", nn.Identity())  # noqa: B010, timm declares another type
-    return int(feature_map(backbone, _PROBE).shape[1])
+    return int(feature_map(backbone, PROBE).shape[1])
 
 
 def field_neck(backbone: nn.Module, width: int, dropout: float) -> tuple[nn.Module, int]:
