@@ -64,7 +64,6 @@ def leaderboard(
         titles: method name to the title it has in tables and in ``reported``.
         intervals: what :func:`wsolbench.analysis.row_intervals` returns.
     """
-    results = list(results)
     measured = markdown(results, titles, intervals) or "No runs yet."
     published = published_table(reported, set(titles.values())) or "None for these methods."
     few = few_shot.markdown(results, titles)
@@ -72,7 +71,7 @@ def leaderboard(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _costs(results: Iterable[Result], titles: Titles) -> str:
+def _costs(results: Sequence[Result], titles: Titles) -> str:
     columns, rows = cost_rows(results, titles)
     table = markdown_table(columns, rows, numbers=columns[len(TEXTS) :])
     return f"{_COSTS}\n\n{table}" if rows else ""
