@@ -210,6 +210,11 @@ class Result(_Data):
                 raise ValueError(f"curve '{name}': {len(values)} values for {count} thresholds")
         return self
 
+    @property
+    def saw_boxes(self) -> bool:
+        """Whether boxes shaped the weights, in this run or one that it builds on."""
+        return "boxes" in self.supervision.split(", ")
+
     def identity(self) -> Identity:
         """Return what makes this record one experiment.
 

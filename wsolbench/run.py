@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from wsolbench import backbones, environment
 from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
-from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
+from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels, splits_with_boxes
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
@@ -23,8 +24,8 @@ from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.metrics.scorer import Scorer
-from wsolbench.predictions import live_predictions
-from wsolbench.protocol import Protocol, load_protocol
+from wsolbench.predictions import fit, live_predictions
+from wsolbench.protocol import Geometry, Protocol, load_protocol
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
@@ -43,6 +44,8 @@ log = logging.getLogger("wsolbench")
 
 #: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
 EVAL_BATCH = 32
+#: how methods see images that no protocol scores
+WHOLE = Geometry(mode="direct")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class SharedData:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[str, int, int], DecodedImages] | None = None
+        self._images: tuple[tuple[str, int, int, bool], DecodedImages] | None = None
 
     def dataset(self, recipe: Recipe) -> Dataset:
         """Open the recipe's dataset.
@@ -85,12 +88,23 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
+    def splits(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+        """Samples of each split as the recipe's method may see them.
+
+        Raises:
+            InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
+        """
+        dataset = self.dataset(recipe)
+        if sees_boxes(recipe):
+            return splits_with_boxes(dataset)
+        return {split: dataset.samples(split) for split in get_args(Split)}
+
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.resize)
+        key = (recipe.dataset, recipe.holdout, recipe.resize, sees_boxes(recipe))
         if self._images is None or self._images[0] != key:
             self._images = None
-            samples = self.dataset(recipe).samples("train")
+            samples = self.splits(recipe)["train"]
             self._images = key, DecodedImages(samples, recipe.resize)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
@@ -122,7 +136,7 @@ class Run:
         check_precision(device, recipe.precision)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
-        self.dataset = data.dataset(recipe)
+        self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
         self.fingerprint = self.dataset.fingerprint()
         classes = self.dataset.num_classes
         self.method, self.statistics = build_method(recipe, classes, places.weights_dir)
@@ -169,6 +183,15 @@ class Run:
         return results
 
     def train(self) -> Progress:
+        """Make the method ready: its weights, and what it must see of the training images."""
+        progress = self._trained()
+        if self.method.info.fits:
+            started = time.perf_counter()
+            self._fit()
+            progress.seconds += time.perf_counter() - started
+        return progress
+
+    def _trained(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one; or leave all as it is."""
         weights = weights_stamp(self.recipe, self.places)
         origin = {
@@ -182,12 +205,18 @@ class Run:
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
         return trainer.run()
 
+    def _fit(self) -> None:
+        log.info("fitting %s to %d training images", self.recipe.method, len(self.splits["train"]))
+        samples = sorted(self.splits["train"], key=lambda sample: sample.label)
+        loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
+        fit(self.method, loader, self.device, bf16)
+
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, self._scorer)
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.dataset.samples("train")
+        recipe, samples = self.recipe, self.splits["train"]
         if recipe.train_labels == "shuffled":
             samples = shuffled_labels(samples, recipe.seed)
         return TrainLoader(
@@ -204,9 +233,9 @@ class Run:
         )
 
     def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
-        samples = self.dataset.samples(split)
+        samples = self.splits[split]
         bf16 = self.recipe.precision == "bf16"
-        stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
+        stream = live_predictions(self.method, self._eval(protocol.geometry, samples), bf16)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)
@@ -215,10 +244,10 @@ class Run:
         size, parts = self.recipe.image_size, self.dataset.part_names
         return score(stream, samples, protocol, self.recipe.dataset, label, size, parts)
 
-    def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
+    def _eval(self, geometry: Geometry, samples: list[Sample]) -> EvalLoader:
         return EvalLoader(
             samples,
-            protocol.geometry,
+            geometry,
             self.recipe.image_size,
             EVAL_BATCH,
             self.statistics.mean,
@@ -274,9 +303,9 @@ class Run:
             name=self.recipe.dataset,
             title=self.dataset.title,
             classes=self.dataset.num_classes,
-            train=len(self.dataset.samples("train")),
-            val=len(self.dataset.samples("val")),
-            test=len(self.dataset.samples("test")),
+            train=len(self.splits["train"]),
+            val=len(self.splits["val"]),
+            test=len(self.splits["test"]),
             fingerprint=self.fingerprint,
         )
 
@@ -300,6 +329,11 @@ def build_method(
     )
     method = METHODS.get(recipe.method)(backbone, num_classes, options)
     return method, backbones.input_statistics(backbone)
+
+
+def sees_boxes(recipe: Recipe) -> bool:
+    """Whether the recipe's method declares that it trains on boxes."""
+    return METHODS.get(recipe.method).info.supervision == "boxes"
 
 
 def method_options(recipe: Recipe) -> Options:

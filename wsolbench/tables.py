@@ -196,12 +196,17 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
     """Columns that say what a row is."""
     return {
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
-        "method": lambda row: titles.get(row.first.recipe.method, row.first.recipe.method),
+        "method": lambda row: _method_title(row, titles),
         "backbone": lambda row: row.first.recipe.backbone,
         "pre-training": lambda row: row.first.pretraining or UNDEFINED,
         "supervision": lambda row: row.first.supervision,
         "precision, device": lambda row: _device(row.first),
     }
+
+
+def _method_title(row: Row, titles: Titles) -> str:
+    title = titles.get(row.first.recipe.method, row.first.recipe.method)
+    return f"{title} (trained on boxes)" if row.first.saw_boxes else title
 
 
 def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
@@ -287,6 +292,11 @@ def _notes(group: Group, intervals: Intervals) -> str:
     )
     if group.ranked_by:
         sentences.append(f"Ranked by {_figure_title(group, group.ranked_by)}.")
+    if any(row.first.saw_boxes for row in group.rows):
+        sentences.append(
+            "What was trained on boxes, those of the hold-out, is not weakly supervised and has no "
+            "rank; its epochs are its own."
+        )
     if _has_intervals(group, intervals):
         sentences.append(
             "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
@@ -379,7 +389,7 @@ def _short_name(group: Group, row: Row, titles: Titles) -> str:
     more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
     if recipe.train_labels != "official":
         more.append(f"{recipe.train_labels} labels")
-    return one_line(", ".join([titles.get(recipe.method, recipe.method), *more]))
+    return one_line(", ".join([_method_title(row, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:

@@ -6,7 +6,7 @@ import io
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -54,6 +54,8 @@ OTHER_SIZES = (48, 96)
 PATCHES = (8, 32)
 #: shares of a training at which a step is tried: losses may set in late
 PROGRESS = (0.0, 0.5, 0.99)
+#: declared supervision of methods that get boxes in training
+WITH_BOXES = ("boxes",)
 #: largest difference of two outputs that should be alike, as a share of the largest value
 TOLERANCE = 1e-4
 #: a dataset that no recipe knows, for what a recipe says of all of them
@@ -101,7 +103,7 @@ class Subject:
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
         recipe = self.recipe.model_copy(update=fields)
-        return build_method(recipe, CLASSES, None)[0]
+        return fitted(build_method(recipe, CLASSES, None)[0], recipe.image_size)
 
     def trainable(self) -> Method:
         """As :meth:`build`.
@@ -121,7 +123,7 @@ class Subject:
         with torch.no_grad():
             for parameter in method.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
-        return method
+        return fitted(method, SIZE)
 
     def train(self, method: Method, seed: int = 0) -> None:
         """Make two training steps as the recipe says."""
@@ -129,7 +131,7 @@ class Subject:
         seed_all(seed, "steps")
         method.train()
         for progress in PROGRESS[:2]:
-            loss = method.training_step(batch_of(SIZE), progress)["loss"]
+            loss = method.training_step(batch_of(method, SIZE), progress)["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -192,7 +194,7 @@ def training_output(subject: Subject) -> None:
     """A training step returns scalars, a ``loss`` among them."""
     method = subject.trainable().train()
     for progress in PROGRESS:
-        losses: object = method.training_step(batch_of(SIZE), progress)
+        losses: object = method.training_step(batch_of(method, SIZE), progress)
         if not (isinstance(losses, dict) and "loss" in losses):
             raise FailedError(f"training_step returns {_described(losses)}, not a dict with 'loss'")
         for name, value in losses.items():
@@ -206,6 +208,19 @@ def gradients(subject: Subject) -> None:
     _backward(method)
     for name, parameter in _trained(method):
         require(parameter.grad is not None, f"{name} gets no gradient from the loss")
+
+
+def boxes_in_training(subject: Subject) -> None:
+    """A method that declares boxes learns from them: with others the loss is another."""
+    if subject.cls.info.supervision not in WITH_BOXES:
+        raise InapplicableError("it declares no boxes")
+    method = subject.trainable().train()
+    batch = batch_of(method, SIZE)
+    losses = []
+    for given in (batch.boxes, tuple(box / 2 for box in boxes(SIZE))):
+        seed_all(0, "steps")
+        losses.append(method.training_step(replace(batch, boxes=given), 0.0)["loss"].item())
+    require(losses[0] != losses[1], "the loss is the same with other boxes")
 
 
 def parameter_groups(subject: Subject) -> None:
@@ -355,6 +370,7 @@ CHECKS: tuple[_Function, ...] = (
     recipes,
     training_output,
     gradients,
+    boxes_in_training,
     parameter_groups,
     optimiser_step,
     localization_output,
@@ -384,9 +400,26 @@ def labels() -> Tensor:
     return torch.arange(BATCH) % CLASSES
 
 
-def batch_of(size: int) -> Batch:
-    """A training batch of :func:`images`."""
-    return Batch(images(size), labels(), tuple(f"image {i}" for i in range(BATCH)))
+def batch_of(method: Method, size: int) -> Batch:
+    """A training batch of :func:`images`, with boxes where the method declares them."""
+    names = tuple(f"image {i}" for i in range(BATCH))
+    given = boxes(size) if method.info.supervision in WITH_BOXES else None
+    return Batch(images(size), labels(), names, given)
+
+
+def fitted(method: Method, size: int) -> Method:
+    """The method after it saw two batches, if it asks to see some: of all classes but the last."""
+    if method.info.fits:
+        batch = batch_of(method, size)
+        with torch.no_grad():
+            method.eval().fit([batch, replace(batch, image=batch.image.flip(3))])
+    return method
+
+
+def boxes(size: int) -> tuple[Tensor, ...]:
+    """Boxes (n, 4) of each image of :func:`images`: one or more, some past its edges."""
+    share = torch.tensor([[-0.2, 0.1, 0.6, 0.7], [0.3, 0.4, 1.1, 0.9], [0.5, 0.0, 0.8, 0.5]])
+    return tuple(share[: max(i, 1)] * size for i in range(BATCH))
 
 
 def small_backbone(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -420,7 +453,7 @@ def _backward(method: Method, size: int = SIZE, bf16: bool = False) -> None:
     """Add up the gradients of losses early and late in training, and see that all are finite."""
     for progress in PROGRESS:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = method.training_step(batch_of(size), progress)["loss"]
+            loss = method.training_step(batch_of(method, size), progress)["loss"]
         require(_finite(loss), f"the loss is {loss.item()} at progress {progress}")
         loss.backward()
     for name, parameter in _trained(method):

@@ -13,7 +13,9 @@ from torch import Tensor
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
+    EpochDraws,
     crop_flip,
+    crop_flip_boxes,
     draw_epoch,
     eval_side,
     eval_view,
@@ -24,6 +26,7 @@ from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
+from wsolbench.truth import read_truth
 from wsolbench.types import Batch
 
 Pixels = NDArray[np.uint8]
@@ -106,7 +109,7 @@ class TrainLoader:
     same on every device and whatever the batch size, the number of threads or the memory.
 
     Args:
-        samples: training samples.
+        samples: training samples; where all of them have boxes, batches carry these too.
         images: the same samples' pixels.
         crop: side of the crop in pixels, at most ``images.side``.
         flip: probability of a horizontal flip.
@@ -114,7 +117,8 @@ class TrainLoader:
         drop_last: drop a last batch of fewer than ``batch_size`` images.
 
     Raises:
-        InputError: when the crop is larger than the image, or an epoch would have no batch.
+        InputError: when the crop is larger than the image, an epoch would have no batch, or an
+            image with boxes cannot be read.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class TrainLoader:
     ) -> None:
         self._ids = [sample.image_id for sample in samples]
         self._labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._boxes = _resized_boxes(samples, images.side)
         self._images = images
         self._batch_size = batch_size
         self._crop, self._flip = crop, flip
@@ -158,19 +163,29 @@ class TrainLoader:
         groups = _grouped(order, self._batch_size)[: len(self)]
         pixels = self._images.batches(groups)
         for group, raw in zip(groups, pixels, strict=True):
-            yield self._batch(group, raw, draws.corner[group], draws.flip[group])
+            yield self._batch(group, raw, draws)
 
-    def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
+    def _batch(self, group: list[int], raw: Pixels, draws: EpochDraws) -> Batch:
+        drawn = draws.corner[group], draws.flip[group], self._labels[group]
         images, corner, flip, label = (
-            to_device(tensor, self._device)
-            for tensor in (torch.from_numpy(raw), corner, flip, self._labels[group])
+            to_device(tensor, self._device) for tensor in (torch.from_numpy(raw), *drawn)
         )
         cropped = crop_flip(to_planes(images), corner, flip, self._crop)
         return Batch(
             image=normalize(cropped, self._mean, self._std),
             label=label,
             image_id=tuple(self._ids[i] for i in group),
+            boxes=self._boxes_of(group, draws),
         )
+
+    def _boxes_of(self, group: list[int], draws: EpochDraws) -> tuple[Tensor, ...] | None:
+        if self._boxes is None:
+            return None
+        moved = (
+            crop_flip_boxes(self._boxes[i], draws.corner[i], bool(draws.flip[i]), self._crop)
+            for i in group
+        )
+        return tuple(to_device(boxes, self._device) for boxes in moved)
 
     def _check(self) -> None:
         if self._crop > self._images.side:
@@ -234,6 +249,15 @@ class EvalLoader:
 
     def _view(self, sample: Sample) -> Pixels:
         return eval_view(read_image(sample.path), self._side, self._size)
+
+
+def _resized_boxes(samples: Sequence[Sample], side: int) -> list[Tensor] | None:
+    """Boxes (n, 4) of each image in pixels of its resized square; None unless all have some."""
+    if not all(sample.boxes for sample in samples):
+        return None
+    truths = [read_truth(sample, figures=()) for sample in samples]
+    scaled = [truth.boxes * (side / np.tile(truth.size, 2)) for truth in truths]
+    return [torch.from_numpy(boxes).float() for boxes in scaled]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
