@@ -160,7 +160,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "supervision": result.supervision,
         "recipe_key": result.recipe_key,
         "seeds": " ".join(map(str, row.seeds)),
-        "epochs": recipe.epochs,
+        "epochs": recipe.training.epochs,
         "batch_size": recipe.batch_size,
         "holdout": recipe.holdout,
         "precision": recipe.precision,
@@ -207,8 +207,8 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
 def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
     """Columns of numbers."""
     columns: dict[str, Callable[[Row], str]] = {
-        "epochs": lambda row: _of_training(row, row.first.recipe.epochs),
-        "batch": lambda row: _of_training(row, row.first.recipe.batch_size),
+        "epochs": lambda row: _of_training(row, row.first.recipe.training.epochs),
+        "batch": lambda row: _of_training(row, row.first.recipe.training.batch_size),
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
@@ -222,7 +222,7 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
 
 
 def _of_training(row: Row, value: int) -> str:
-    return str(value) if row.first.recipe.trained else UNDEFINED
+    return str(value) if row.first.recipe.training.trained else UNDEFINED
 
 
 def _cells(
@@ -296,7 +296,7 @@ def _notes(group: Group, intervals: Intervals) -> str:
 
 
 def _conditions(result: Result) -> str:
-    recipe = result.recipe
+    recipe = result.recipe.training
     shared = f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px"
     if not recipe.trained:
         return f"Here: nothing is trained, {shared}."
