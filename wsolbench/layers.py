@@ -8,11 +8,15 @@ method, and over what the dataset asks of that regime in the YAML file beside it
 
 Layers: regime, dataset (``default`` only), method, the method's part for the dataset, the user's
 overrides.
+
+A section that names a ``source`` is of a method that looks into another one's trained network:
+``source`` holds the other's name under ``method``, and fields laid over its recipe of that name.
+All the user's overrides but ``options`` go there, and all else is taken from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -33,6 +37,12 @@ _TRAINING = frozenset(
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
+#: what a recipe does not take from its source
+_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights"})
+
+#: resolves the recipe of another method, with the same name and dataset, from overrides and the
+#: digest of its weights
+Other = Callable[[str, Mapping[str, Any], str | None], Recipe]
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ def resolve(
     part: DatasetPart | None = None,
     trainable: bool = True,
     weights: str | None = None,
+    other: Other | None = None,
 ) -> Recipe:
     """Lay the layers of a recipe over each other, see the module.
 
@@ -71,6 +82,7 @@ def resolve(
         part: what the dataset asks of the default regime.
         trainable: whether the method has anything to train.
         weights: digest of trained weights, which are then not trained.
+        other: resolves the recipes of other methods, for sections that name one.
 
     Raises:
         InputError: when the recipe does not exist, a field is unknown or of the wrong type, an
@@ -82,8 +94,12 @@ def resolve(
         raise InputError(
             f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
         )
-    trains = trainable and weights is None
     fields = _layered(sections[name], dataset, name, part or DatasetPart())
+    if "source" in fields and other is not None:
+        return _looking_into(fields, method, overrides, other, weights)
+    if "source" in overrides:
+        raise InputError(f"method '{method}' looks into no other run; leave out --set source...")
+    trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
     fields = _merge(fields, _heeded(overrides, trains, without_backbone))
     if not trains:
@@ -97,6 +113,33 @@ def resolve(
             "recipe field 'epochs': 0 would leave the method untrained; take 1 or more"
         )
     return recipe
+
+
+def _looking_into(
+    fields: Mapping[str, Any],
+    method: str,
+    overrides: Mapping[str, Any],
+    other: Other,
+    weights: str | None,
+) -> Recipe:
+    """The recipe of a method whose section names a source."""
+    named = dict(_source(fields["source"], overrides.get("source", {}), method))
+    passed = {name: value for name, value in overrides.items() if name not in ("source", "options")}
+    source = other(named.pop("method"), _merge(passed, named), weights)
+    options = _merge(fields.get("options", {}), overrides.get("options", {}))
+    inherited = source.model_dump(exclude=set(_NOT_INHERITED))
+    own = {"method": method, "epochs": 0, "options": options, "source": source}
+    return _validated({**inherited, **own})
+
+
+def _source(section: Any, override: Any, method: str) -> dict[str, Any]:
+    for given in (section, override):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{method}: source={given}: name a method, as source.method=NAME")
+    named = _merge(section, override)
+    if not isinstance(named.get("method"), str):
+        raise InputError(f"{method}: its source names no method; add --set source.method=NAME")
+    return named
 
 
 def _layered(

@@ -50,7 +50,8 @@ class Method(nn.Module, ABC):
 
     Args:
         backbone: a timm model as :func:`wsolbench.backbones.create` makes it, without classifier;
-            an empty module where the recipe has ``backbone: none``.
+            an empty module where the recipe has ``backbone: none``; the trained method of another
+            run where the recipe names a ``source``.
         num_classes: number of classes K.
         options: the method's own hyper-parameters, an instance of ``self.Options``.
     """

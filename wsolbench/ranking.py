@@ -143,7 +143,8 @@ def groups(results: Iterable[Result]) -> list[Group]:
 
 def _trains_nothing(result: Result) -> bool:
     """Whether the method trains nothing and has nothing that was trained elsewhere."""
-    return not result.recipe.trained and result.recipe.weights is None
+    training = result.recipe.training
+    return not training.trained and training.weights is None
 
 
 def _stands_anywhere(result: Result) -> bool:
@@ -154,7 +155,7 @@ def _stands_anywhere(result: Result) -> bool:
 def _group_key(result: Result, fields: set[str]) -> tuple[Any, ...]:
     recipe, data, protocol = result.recipe, result.dataset, result.protocol
     alike = recipe.name == "default"
-    conditions = recipe.model_dump_json(include=fields) if alike else ""
+    conditions = recipe.training.model_dump_json(include=fields) if alike else ""
     regime = RECIPE_NAMES.index(recipe.name)
     return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
 

@@ -20,10 +20,10 @@ from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels, splits_wi
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
-from wsolbench.engine.weights import load_weights
+from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import check_writable, sha256
-from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import fit, live_predictions
 from wsolbench.protocol import Geometry, Protocol, load_protocol
@@ -33,6 +33,7 @@ from wsolbench.results import (
     MEASURED,
     Cost,
     DatasetStamp,
+    InputStamp,
     ProtocolStamp,
     Result,
     Weights,
@@ -96,13 +97,16 @@ class SharedData:
             InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
         """
         dataset = self.dataset(recipe)
-        if sees_boxes(recipe):
-            return splits_with_boxes(dataset)
-        return {split: dataset.samples(split) for split in get_args(Split)}
+        whole: dict[Split, list[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        if not any(map(sees_boxes, recipe.chain())):
+            return whole
+        # What boxes trained, here or in an earlier run, must not choose a threshold.
+        boxed = splits_with_boxes(dataset)
+        return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
 
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.resize, sees_boxes(recipe))
+        key = (recipe.dataset, recipe.holdout, recipe.resize, sees_boxes(recipe.training))
         if self._images is None or self._images[0] != key:
             self._images = None
             samples = self.splits(recipe)["train"]
@@ -139,8 +143,11 @@ class Run:
         check_holdout(recipe, self.protocols)
         self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
         self.fingerprint = self.dataset.fingerprint()
-        classes = self.dataset.num_classes
-        self.method, self.statistics = build_method(recipe, classes, places.weights_dir)
+        self.source = (
+            None if recipe.source is None else Run(recipe.source, data, places, device, "")
+        )
+        self.inputs: tuple[InputStamp, ...] = ()
+        self.method, self.statistics = self._built()
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.method, recipe.image_size)
@@ -183,6 +190,12 @@ class Run:
             results.append(result)
         return results
 
+    def _built(self) -> tuple[Method, backbones.InputStatistics]:
+        recipe, classes = self.recipe, self.dataset.num_classes
+        if self.source is None:
+            return build_method(recipe, classes, self.places.weights_dir)
+        return build_upon(self.source.method, recipe, classes), self.source.statistics
+
     def train(self) -> Progress:
         """Make the method ready: its weights, and what it must see of the training images."""
         progress = self._trained()
@@ -193,7 +206,15 @@ class Run:
         return progress
 
     def _trained(self) -> Progress:
-        """Train to the end, from the last checkpoint if there is one; or leave all as it is."""
+        """Train to the end, from the last checkpoint if there is one; or leave all as it is.
+
+        The run that this one looks into is trained likewise, which puts its weights into place.
+        """
+        if self.source is not None:
+            progress = self.source.train()
+            self.source.method.requires_grad_(False)
+            self.inputs = (self.source.stamp("source", self.recipe, progress), *self.source.inputs)
+            return Progress(origin=progress.origin)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
             "environment": environment.collect(self.device).model_dump(mode="json"),
@@ -211,6 +232,27 @@ class Run:
         samples = sorted(self.splits["train"], key=lambda sample: sample.label)
         loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
         fit(self.method, loader, self.device, bf16)
+
+    def stamp(self, role: str, of: Recipe, progress: Progress) -> InputStamp:
+        """What the record of a run says of this one, which it builds on.
+
+        Args:
+            role: the field of ``of`` that names this run.
+            of: the recipe that builds on it.
+            progress: of this run's training, which is done.
+        """
+        return InputStamp(
+            role=role,
+            of=of.method,
+            method=self.recipe.method,
+            run=self.folder.name,
+            recipe_key=self.recipe.key(),
+            seed=self.recipe.seed,
+            supervision=supervision(self.recipe),
+            pretraining=pretraining(self.recipe, self.places),
+            commit=progress.origin["environment"]["commit"],
+            sha256=state_digest(self.method),
+        )
 
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
@@ -295,7 +337,8 @@ class Run:
             history=tuple(progress.history),
             weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe, self.places),
-            supervision=supervision(self.recipe, self.method.info),
+            supervision=supervision(self.recipe),
+            inputs=self.inputs,
             command=self.command,
             created=datetime.now(UTC),
         )
@@ -317,9 +360,14 @@ def build_method(
 ) -> tuple[Method, backbones.InputStatistics]:
     """Build a recipe's method with the seed's initialisation, and say what its backbone expects.
 
+    A source is built too, as it is before its training, and frozen.
+
     Raises:
         InputError: for an unknown method, option or backbone, or weights that do not fit.
     """
+    if recipe.source is not None:
+        source, statistics = build_method(recipe.source, num_classes, weights_dir)
+        return build_upon(source.requires_grad_(False), recipe, num_classes), statistics
     options = method_options(recipe)
     seed_all(recipe.seed, "initialisation")
     backbone = backbones.create(
@@ -336,6 +384,16 @@ def build_method(
 def sees_boxes(recipe: Recipe) -> bool:
     """Whether the recipe's method declares that it trains on boxes."""
     return METHODS.get(recipe.method).info.supervision == "boxes"
+
+
+def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
+    """Build a recipe's method on the method of its source.
+
+    Raises:
+        InputError: for an unknown method or option, or a source that it can do nothing with.
+    """
+    options = method_options(recipe)
+    return METHODS.get(recipe.method)(source, num_classes, options)
 
 
 def method_options(recipe: Recipe) -> Options:
@@ -379,7 +437,7 @@ def trained_weights(recipe: Recipe, places: Places) -> Path:
 
 
 def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
-    """Name the weights that the run started from, with the SHA-256 of a local file."""
+    """Name the weights that the training started from, with the SHA-256 of a local file."""
     if recipe.weights is not None:
         trained = trained_weights(recipe, places)
         return Weights(name=trained.name, sha256=sha256(trained))
@@ -391,14 +449,18 @@ def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
 
 def pretraining(recipe: Recipe, places: Places) -> str | None:
     """What the weights had seen, as the tag of the backbone's timm name says, or their file."""
+    recipe = recipe.training
     if recipe.weights is not None:
         return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
 
 
-def supervision(recipe: Recipe, info: MethodInfo) -> str:
-    """What the method saw beside the images."""
-    if recipe.train_labels == "official":
-        return info.supervision
-    more = "" if info.supervision == "labels" else f"{info.supervision}, "
-    return f"{more}shuffled labels"
+def supervision(recipe: Recipe) -> str:
+    """What the methods of a run and of all that it builds on saw beside the images."""
+    chain = recipe.chain()
+    kinds = {METHODS.get(r.method).info.supervision for r in chain}
+    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
+    if recipe.train_labels == "shuffled":
+        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
+    others = ", ".join(r.method for r in chain[1:])
+    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"

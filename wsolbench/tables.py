@@ -160,7 +160,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "supervision": result.supervision,
         "recipe_key": result.recipe_key,
         "seeds": " ".join(map(str, row.seeds)),
-        "epochs": recipe.epochs,
+        "epochs": recipe.training.epochs,
         "batch_size": recipe.batch_size,
         "holdout": recipe.holdout,
         "precision": recipe.precision,
@@ -212,8 +212,8 @@ def _method_title(row: Row, titles: Titles) -> str:
 def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
     """Columns of numbers."""
     columns: dict[str, Callable[[Row], str]] = {
-        "epochs": lambda row: _of_training(row, row.first.recipe.epochs),
-        "batch": lambda row: _of_training(row, row.first.recipe.batch_size),
+        "epochs": lambda row: _of_training(row, row.first.recipe.training.epochs),
+        "batch": lambda row: _of_training(row, row.first.recipe.training.batch_size),
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
@@ -227,7 +227,7 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
 
 
 def _of_training(row: Row, value: int) -> str:
-    return str(value) if row.first.recipe.trained else UNDEFINED
+    return str(value) if row.first.recipe.training.trained else UNDEFINED
 
 
 def _cells(
@@ -306,7 +306,7 @@ def _notes(group: Group, intervals: Intervals) -> str:
 
 
 def _conditions(result: Result) -> str:
-    recipe = result.recipe
+    recipe = result.recipe.training
     shared = f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px"
     if not recipe.trained:
         return f"Here: nothing is trained, {shared}."

@@ -31,13 +31,13 @@ from wsolbench.checks.outcome import (
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
 from wsolbench.errors import InputError
-from wsolbench.layers import resolve
+from wsolbench.layers import DatasetPart
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.predictions import predict
 from wsolbench.protocol import load_protocol
 from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import METHODS
-from wsolbench.request import recipe_sections
+from wsolbench.request import recipe_of, recipe_sections
 from wsolbench.run import build_method, method_options
 from wsolbench.types import Batch, Prediction
 
@@ -89,7 +89,7 @@ class Subject:
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return recipe.model_copy(update=small)
+        return _with(recipe, small)
 
     def resolve(self, dataset: str, name: RecipeName) -> Recipe:
         """One of its recipes as its file has it.
@@ -97,12 +97,11 @@ class Subject:
         Raises:
             InputError: when it is missing or wrong.
         """
-        sections, trainable = recipe_sections(self.name), self.cls.info.trainable
-        return resolve(sections, self.name, dataset, name, {}, trainable=trainable)
+        return recipe_of(self.name, dataset, name, {}, DatasetPart())
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
-        recipe = self.recipe.model_copy(update=fields)
+        recipe = _with(self.recipe, fields)
         return fitted(build_method(recipe, CLASSES, None)[0], recipe.image_size)
 
     def trainable(self) -> Method:
@@ -440,6 +439,12 @@ def _is_plain_vit(name: str) -> bool:
     except InputError:  # others do not take these arguments
         return False
     return isinstance(model, VisionTransformer)
+
+
+def _with(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """The recipe with other fields, which are also those of its source."""
+    source = None if recipe.source is None else _with(recipe.source, fields)
+    return recipe.model_copy(update={**fields, "source": source})
 
 
 def _check_use(method: Method, size: int, bf16: bool = False) -> None:
