@@ -12,6 +12,10 @@ overrides.
 A section that names a ``source`` is of a method that looks into another one's trained network:
 ``source`` holds the other's name under ``method``, and fields laid over its recipe of that name.
 All the user's overrides but ``options`` go there, and all else is taken from there.
+
+A section that names ``targets`` is of a method that learns the boxes another one finds. They are
+named alike; the other run has a network of its own, so overrides that are about the network, its
+optimiser or the scoring stay with the method that the user named.
 """
 
 from __future__ import annotations
@@ -38,7 +42,11 @@ _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
 #: what a recipe does not take from its source
-_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights"})
+_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", "source", "targets"})
+#: overrides that a run does not share with the one whose boxes it learns
+_NOT_SHARED = frozenset(
+    {"backbone", "backbone_args", "optim", "schedule", "options", "protocol", "source", "targets"}
+)
 
 #: resolves the recipe of another method, with the same name and dataset, from overrides and the
 #: digest of its weights
@@ -67,6 +75,7 @@ def resolve(
     *,
     part: DatasetPart | None = None,
     trainable: bool = True,
+    fits: bool = False,
     weights: str | None = None,
     other: Other | None = None,
 ) -> Recipe:
@@ -81,6 +90,7 @@ def resolve(
         overrides: nested fields from the command line.
         part: what the dataset asks of the default regime.
         trainable: whether the method has anything to train.
+        fits: whether it looks at training images all the same.
         weights: digest of trained weights, which are then not trained.
         other: resolves the recipes of other methods, for sections that name one.
 
@@ -99,14 +109,18 @@ def resolve(
         return _looking_into(fields, method, overrides, other, weights)
     if "source" in overrides:
         raise InputError(f"method '{method}' looks into no other run; leave out --set source...")
+    if "targets" in overrides and "targets" not in fields:
+        raise InputError(f"method '{method}' learns from no other run; leave out --set targets...")
     trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
-    fields = _merge(fields, _heeded(overrides, trains, without_backbone))
+    fields = _merge(fields, _heeded(overrides, _idle(trains, fits), without_backbone))
     if not trains:
         fields["epochs"] = 0
     if weights is not None or without_backbone:
         fields["pretrained"] = False
     own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
+    if "targets" in fields and other is not None:
+        own["targets"] = _first_run(fields, method, overrides, other) if trains else None
     recipe = _validated({**fields, **own})
     if trains and not recipe.trained:
         raise InputError(
@@ -123,7 +137,7 @@ def _looking_into(
     weights: str | None,
 ) -> Recipe:
     """The recipe of a method whose section names a source."""
-    named = dict(_source(fields["source"], overrides.get("source", {}), method))
+    named = dict(_named(_merge(fields, overrides)["source"], "source", method))
     passed = {name: value for name, value in overrides.items() if name not in ("source", "options")}
     source = other(named.pop("method"), _merge(passed, named), weights)
     options = _merge(fields.get("options", {}), overrides.get("options", {}))
@@ -132,14 +146,23 @@ def _looking_into(
     return _validated({**inherited, **own})
 
 
-def _source(section: Any, override: Any, method: str) -> dict[str, Any]:
-    for given in (section, override):
-        if not isinstance(given, Mapping):
-            raise InputError(f"{method}: source={given}: name a method, as source.method=NAME")
-    named = _merge(section, override)
-    if not isinstance(named.get("method"), str):
-        raise InputError(f"{method}: its source names no method; add --set source.method=NAME")
-    return named
+def _first_run(
+    fields: Mapping[str, Any], method: str, overrides: Mapping[str, Any], other: Other
+) -> Recipe:
+    """The recipe of the run whose boxes a method learns."""
+    named = dict(_named(fields["targets"], "targets", method))
+    shared = {name: value for name, value in overrides.items() if name not in _NOT_SHARED}
+    seed = {"seed": fields["seed"]} if "seed" in fields else {}
+    return other(named.pop("method"), _merge(shared, seed, named), None)
+
+
+def _named(given: Any, role: str, method: str) -> Mapping[str, Any]:
+    """What a section and the user say of the other run, its method among it."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{method}: {role}={given}: name a method, as {role}.method=NAME")
+    if not isinstance(given.get("method"), str):
+        raise InputError(f"{method}: its {role} names no method; add --set {role}.method=NAME")
+    return given
 
 
 def _layered(
@@ -156,11 +179,20 @@ def _layered(
     return fields
 
 
-def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) -> dict[str, Any]:
+def _idle(trains: bool, fits: bool) -> frozenset[str]:
+    """Fields of training that nothing looks at; who looks at its images sees their labels."""
+    if trains:
+        return frozenset()
+    return _TRAINING - {"train_labels"} if fits else _TRAINING
+
+
+def _heeded(
+    overrides: Mapping[str, Any], idle: frozenset[str], without_backbone: bool
+) -> dict[str, Any]:
     """The overrides without those that mean nothing to this recipe."""
     if overrides.get("backbone") == NO_BACKBONE and not without_backbone:
         raise InputError(f"the method needs a backbone; '{NO_BACKBONE}' is for methods without one")
-    idle = (frozenset() if trains else _TRAINING) | (_BACKBONE if without_backbone else frozenset())
+    idle |= _BACKBONE if without_backbone else frozenset()
     return {name: value for name, value in overrides.items() if name not in idle}
 
 

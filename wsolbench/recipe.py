@@ -22,7 +22,7 @@ RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "precision", "protocol"})
 #: fields that name another run, which is made first
-INPUTS = ("source",)
+INPUTS = ("source", "targets")
 #: the backbone of a method that has none
 NO_BACKBONE = "none"
 
@@ -88,6 +88,8 @@ class Recipe(_Data):
         drop_last: drop the last partial batch of an epoch.
         options: the method's own options, checked by its ``Options``.
         source: the run whose trained method this one looks into, training nothing itself.
+        targets: the run whose boxes in the training images this one learns, cut at a threshold of
+            the first of its protocols.
     """
 
     method: str
@@ -112,6 +114,7 @@ class Recipe(_Data):
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
     source: Recipe | None = None
+    targets: Recipe | None = None
 
     @field_validator("backbone_args")
     @classmethod
@@ -160,6 +163,8 @@ class Recipe(_Data):
         left_out = _NOT_IN_KEY | frozenset(INPUTS)
         fields = self.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True)
         fields |= {role: recipe.key() for role, recipe in self.inputs().items()}
+        if self.targets is not None:  # whose boxes depend on how its maps are cut
+            fields["targets_protocol"] = self.targets.protocol[0]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
     def run_name(self) -> str:

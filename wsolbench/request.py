@@ -163,6 +163,7 @@ def recipe_of(
     def other(method: str, overrides: Mapping[str, Any], weights: str | None) -> Recipe:
         return recipe_of(method, dataset, name, overrides, part, weights)
 
+    info = METHODS.get(method).info
     recipe = resolve(
         recipe_sections(method),
         method,
@@ -170,7 +171,8 @@ def recipe_of(
         name,
         overrides,
         part=part,
-        trainable=METHODS.get(method).info.trainable,
+        trainable=info.trainable,
+        fits=info.fits,
         weights=weights,
         other=other,
     )

@@ -140,6 +140,7 @@ class InputStamp(_Data):
         run: its name, as its checkpoint's folder has it.
         commit: of the code that trained it; None outside of a checkout.
         sha256: of the trained method's state, see :func:`wsolbench.engine.weights.state_digest`.
+        protocol, threshold, percentile: how its maps became boxes, where these were learnt.
     """
 
     role: str
@@ -152,6 +153,9 @@ class InputStamp(_Data):
     pretraining: str | None
     commit: str | None
     sha256: str
+    protocol: str | None = None
+    threshold: Level | None = None
+    percentile: Level | None = None
 
 
 class TableStamp(_Data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -39,7 +39,8 @@ from wsolbench.results import (
     Weights,
     save_result,
 )
-from wsolbench.scoring import Outcome, save_predictions, score, scores_of
+from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
+from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.validation import validation_line
 
 log = logging.getLogger("wsolbench")
@@ -98,6 +99,8 @@ class SharedData:
         """
         dataset = self.dataset(recipe)
         whole: dict[Split, list[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        if recipe.training.train_labels == "shuffled":
+            whole["train"] = shuffled_labels(whole["train"], recipe.seed)
         if not any(map(sees_boxes, recipe.chain())):
             return whole
         # What boxes trained, here or in an earlier run, must not choose a threshold.
@@ -146,12 +149,14 @@ class Run:
         self.source = (
             None if recipe.source is None else Run(recipe.source, data, places, device, "")
         )
+        self.targets = self._first_run(data, places)
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.method, recipe.image_size)
-        self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
+        self.images = data.images(recipe) if recipe.trained else None
+        self.loader = None if self.images is None else self._train_loader(self.splits["train"])
         # Last, so that a run that is refused leaves no trace.
         check_writable(places.results / MEASURED)
         if places.maps is not None:
@@ -196,6 +201,14 @@ class Run:
             return build_method(recipe, classes, self.places.weights_dir)
         return build_upon(self.source.method, recipe, classes), self.source.statistics
 
+    def _first_run(self, data: SharedData, places: Places) -> Run | None:
+        """The run whose boxes this one learns; its maps and weights are no affair of the user's."""
+        recipe = self.recipe.targets
+        if recipe is None:
+            return None
+        check_threshold(load_protocol(recipe.protocol[0]), recipe.method)
+        return Run(recipe, data, replace(places, maps=None, weights=None), self.device, "")
+
     def train(self) -> Progress:
         """Make the method ready: its weights, and what it must see of the training images."""
         progress = self._trained()
@@ -215,10 +228,13 @@ class Run:
             self.source.method.requires_grad_(False)
             self.inputs = (self.source.stamp("source", self.recipe, progress), *self.source.inputs)
             return Progress(origin=progress.origin)
+        if self.targets is not None:
+            self._take_targets(self.targets)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
             "environment": environment.collect(self.device).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
+            "inputs": [stamp.model_dump(mode="json") for stamp in self.inputs],
         }
         if self.loader is None:
             return Progress(origin=origin)
@@ -232,6 +248,31 @@ class Run:
         samples = sorted(self.splits["train"], key=lambda sample: sample.label)
         loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
         fit(self.method, loader, self.device, bf16)
+
+    def _take_targets(self, first: Run) -> None:
+        """Make the first run where it is missing, and put its boxes into this one's batches."""
+        first.method.to(self.device).to(memory_format=torch.channels_last)
+        progress = first.train()
+        cut = freeze(first.protocols[0], first._scorers, self.recipe.dataset)
+        stamp = first.stamp("targets", self.recipe, progress)
+        chosen = {
+            "protocol": cut.protocol.name,
+            "threshold": cut.threshold,
+            "percentile": next(iter(cut.protocol.map.percentiles()), None),
+        }
+        self.inputs = (stamp.model_copy(update=chosen), *first.inputs)
+        samples = self.splits["train"]
+        log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
+        stream = first.predictions(cut.protocol.geometry, samples)
+        boxes = find_boxes(stream, samples, cut, first.recipe.image_size)
+        first.method.cpu()
+        boxed = [replace(sample, boxes=(boxes[sample.image_id],)) for sample in samples]
+        self.loader = self._train_loader(boxed)
+
+    def predictions(self, geometry: Geometry, samples: list[Sample]) -> Stream:
+        """What the method says of samples, batch by batch."""
+        bf16 = self.recipe.precision == "bf16"
+        return live_predictions(self.method, self._eval(geometry, samples), bf16)
 
     def stamp(self, role: str, of: Recipe, progress: Progress) -> InputStamp:
         """What the record of a run says of this one, which it builds on.
@@ -258,10 +299,10 @@ class Run:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, self._scorers)
 
-    def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.splits["train"]
-        if recipe.train_labels == "shuffled":
-            samples = shuffled_labels(samples, recipe.seed)
+    def _train_loader(self, samples: list[Sample]) -> TrainLoader:
+        recipe, images = self.recipe, self.images
+        if images is None:
+            raise ValueError("this recipe trains nothing")
         return TrainLoader(
             samples,
             images,
@@ -278,8 +319,7 @@ class Run:
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
         """Score a split under protocols that differ in the normalisation of maps only."""
         protocol, samples = protocols[0], self.splits[split]
-        bf16 = self.recipe.precision == "bf16"
-        stream = live_predictions(self.method, self._eval(protocol.geometry, samples), bf16)
+        stream = self.predictions(protocol.geometry, samples)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)
@@ -463,4 +503,6 @@ def supervision(recipe: Recipe) -> str:
     if recipe.train_labels == "shuffled":
         seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
     others = ", ".join(r.method for r in chain[1:])
-    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"
+    if others or "another run" in kinds:  # weights from a file do not say which
+        seen.append(f"another run ({others})" if others else "another run")
+    return ", ".join(seen) or "none"

@@ -55,7 +55,7 @@ PATCHES = (8, 32)
 #: shares of a training at which a step is tried: losses may set in late
 PROGRESS = (0.0, 0.5, 0.99)
 #: declared supervision of methods that get boxes in training
-WITH_BOXES = ("boxes",)
+WITH_BOXES = ("boxes", "another run")
 #: largest difference of two outputs that should be alike, as a share of the largest value
 TOLERANCE = 1e-4
 #: a dataset that no recipe knows, for what a recipe says of all of them
