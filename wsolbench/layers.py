@@ -26,7 +26,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
-from wsolbench.recipe import NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
+from wsolbench.recipe import INPUTS, NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
 from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
@@ -39,6 +39,8 @@ _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
 #: what a recipe does not take from its source
 _NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights"})
+#: overrides that are a run's own, and do not go on to the runs that it builds on
+_NOT_PASSED = frozenset({"options", *INPUTS})
 
 #: resolves the recipe of another method, with the same name and dataset, from overrides and the
 #: digest of its weights
@@ -97,8 +99,8 @@ def resolve(
     fields = _layered(sections[name], dataset, name, part or DatasetPart())
     if "source" in fields and other is not None:
         return _looking_into(fields, method, overrides, other, weights)
-    if "source" in overrides:
-        raise InputError(f"method '{method}' looks into no other run; leave out --set source...")
+    for role in overrides.keys() & set(INPUTS):
+        raise InputError(f"method '{method}' has no '{role}'; leave out --set {role}...")
     trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
     fields = _merge(fields, _heeded(overrides, trains, without_backbone))
@@ -123,23 +125,34 @@ def _looking_into(
     weights: str | None,
 ) -> Recipe:
     """The recipe of a method whose section names a source."""
-    named = dict(_source(fields["source"], overrides.get("source", {}), method))
-    passed = {name: value for name, value in overrides.items() if name not in ("source", "options")}
-    source = other(named.pop("method"), _merge(passed, named), weights)
+    source = other(*input_of("source", fields["source"], overrides), weights)
     options = _merge(fields.get("options", {}), overrides.get("options", {}))
     inherited = source.model_dump(exclude=set(_NOT_INHERITED))
     own = {"method": method, "epochs": 0, "options": options, "source": source}
     return _validated({**inherited, **own})
 
 
-def _source(section: Any, override: Any, method: str) -> dict[str, Any]:
+def input_of(role: str, section: Any, overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the method of the run that a recipe names as ``role``, and the overrides for it.
+
+    Args:
+        role: the field, one of :data:`~wsolbench.recipe.INPUTS`.
+        section: what the recipe file says there.
+        overrides: the user's, for the whole.
+
+    Raises:
+        InputError: when no method is named.
+    """
+    override = overrides.get(role, {})
     for given in (section, override):
         if not isinstance(given, Mapping):
-            raise InputError(f"{method}: source={given}: name a method, as source.method=NAME")
+            raise InputError(f"{role}={given}: name a method, as --set {role}.method=NAME")
     named = _merge(section, override)
-    if not isinstance(named.get("method"), str):
-        raise InputError(f"{method}: its source names no method; add --set source.method=NAME")
-    return named
+    method = named.pop("method", None)
+    if not isinstance(method, str):
+        raise InputError(f"'{role}' names no method; add --set {role}.method=NAME")
+    passed = {name: value for name, value in overrides.items() if name not in _NOT_PASSED}
+    return method, _merge(passed, named)
 
 
 def _layered(
