@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from records import make_result
-from test_tables import TITLES
 
 from wsolbench import tables
 from wsolbench.columns import pretraining_kind
+
+TITLES = {"alpha": "Alpha", "beta": "Beta"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_top_1_with_another_classifier_has_a_column_of_its_own() -> None:
     base = make_result()
     fields: dict[str, Any] = {**base.recipe.model_dump(), "method": "beta"}
     external = make_result({**fields, "classifier": base.recipe})
-    text = tables.markdown([base, external], {"alpha": "Alpha", "beta": "Beta"})
+    text = tables.markdown([base, external], TITLES)
     own, other = row(text, "Alpha"), row(text, "Beta")
     assert (own["Top-1 Loc"], own["Top-1 Loc, external classifier"]) == ("70.00", "-")
     assert (other["Top-1 Loc"], other["Top-1 Loc, external classifier"]) == ("-", "70.00")
@@ -65,7 +66,7 @@ def test_a_row_says_what_it_looks_into_and_how_many_maps_are_dead() -> None:
     looks: dict[str, Any] = {**fields, "method": "beta", "epochs": 0, "source": base.recipe}
     text = tables.markdown(
         [make_result({**looks, "optim": None, "options": {}}), base],
-        {"alpha": "Alpha", "beta": "Beta"},
+        TITLES,
     )
     assert row(text, "Beta on Alpha")["dead maps"] == "0"
     assert row(text, "Alpha")["dead maps"] == "3"
