@@ -30,7 +30,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
-from wsolbench.recipe import NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
+from wsolbench.recipe import INPUTS, NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
 from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
@@ -42,11 +42,11 @@ _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
 #: what a recipe does not take from its source
-_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", "source", "targets"})
-#: overrides that a run does not share with the one whose boxes it learns
-_NOT_SHARED = frozenset(
-    {"backbone", "backbone_args", "optim", "schedule", "options", "protocol", "source", "targets"}
-)
+_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", *INPUTS})
+#: overrides that are a run's own, and do not go on to the runs that it builds on
+_NOT_PASSED = frozenset({"options", *INPUTS})
+#: those that do not go on to a run with a network of its own either
+_OF_ONE_NETWORK = frozenset({"backbone", "backbone_args", "optim", "schedule", "protocol"})
 
 #: resolves the recipe of another method, with the same name and dataset, from overrides and the
 #: digest of its weights
@@ -107,10 +107,8 @@ def resolve(
     fields = _layered(sections[name], dataset, name, part or DatasetPart())
     if "source" in fields and other is not None:
         return _looking_into(fields, method, overrides, other, weights)
-    if "source" in overrides:
-        raise InputError(f"method '{method}' looks into no other run; leave out --set source...")
-    if "targets" in overrides and "targets" not in fields:
-        raise InputError(f"method '{method}' learns from no other run; leave out --set targets...")
+    for role in overrides.keys() & (set(INPUTS) - fields.keys()):
+        raise InputError(f"method '{method}' has no '{role}'; leave out --set {role}...")
     trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
     fields = _merge(fields, _heeded(overrides, _idle(trains, fits), without_backbone))
@@ -120,7 +118,7 @@ def resolve(
         fields["pretrained"] = False
     own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
     if "targets" in fields and other is not None:
-        own["targets"] = _first_run(fields, method, overrides, other) if trains else None
+        own["targets"] = _first_run(fields, overrides, other) if trains else None
     recipe = _validated({**fields, **own})
     if trains and not recipe.trained:
         raise InputError(
@@ -137,32 +135,41 @@ def _looking_into(
     weights: str | None,
 ) -> Recipe:
     """The recipe of a method whose section names a source."""
-    named = dict(_named(_merge(fields, overrides)["source"], "source", method))
-    passed = {name: value for name, value in overrides.items() if name not in ("source", "options")}
-    source = other(named.pop("method"), _merge(passed, named), weights)
+    source = other(*input_of("source", fields["source"], overrides), weights)
     options = _merge(fields.get("options", {}), overrides.get("options", {}))
     inherited = source.model_dump(exclude=set(_NOT_INHERITED))
     own = {"method": method, "epochs": 0, "options": options, "source": source}
     return _validated({**inherited, **own})
 
 
-def _first_run(
-    fields: Mapping[str, Any], method: str, overrides: Mapping[str, Any], other: Other
-) -> Recipe:
+def _first_run(fields: Mapping[str, Any], overrides: Mapping[str, Any], other: Other) -> Recipe:
     """The recipe of the run whose boxes a method learns."""
-    named = dict(_named(fields["targets"], "targets", method))
-    shared = {name: value for name, value in overrides.items() if name not in _NOT_SHARED}
+    passed = {name: value for name, value in overrides.items() if name not in _OF_ONE_NETWORK}
     seed = {"seed": fields["seed"]} if "seed" in fields else {}
-    return other(named.pop("method"), _merge(shared, seed, named), None)
+    return other(*input_of("targets", fields["targets"], {**seed, **passed}), None)
 
 
-def _named(given: Any, role: str, method: str) -> Mapping[str, Any]:
-    """What a section and the user say of the other run, its method among it."""
-    if not isinstance(given, Mapping):
-        raise InputError(f"{method}: {role}={given}: name a method, as {role}.method=NAME")
-    if not isinstance(given.get("method"), str):
-        raise InputError(f"{method}: its {role} names no method; add --set {role}.method=NAME")
-    return given
+def input_of(role: str, section: Any, overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the method of the run that a recipe names as ``role``, and the overrides for it.
+
+    Args:
+        role: the field, one of :data:`~wsolbench.recipe.INPUTS`.
+        section: what the recipe file says there.
+        overrides: the user's, for the whole.
+
+    Raises:
+        InputError: when no method is named.
+    """
+    override = overrides.get(role, {})
+    for given in (section, override):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{role}={given}: name a method, as --set {role}.method=NAME")
+    named = _merge(section, override)
+    method = named.pop("method", None)
+    if not isinstance(method, str):
+        raise InputError(f"'{role}' names no method; add --set {role}.method=NAME")
+    passed = {name: value for name, value in overrides.items() if name not in _NOT_PASSED}
+    return method, _merge(passed, named)
 
 
 def _layered(

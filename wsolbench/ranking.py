@@ -84,6 +84,11 @@ class Row:
         values = [r.threshold for r in self.results if r.threshold is not None]
         return fmean(values) if len(values) == len(self.results) else None
 
+    @property
+    def dead_maps(self) -> float:
+        """Mean over the seeds of the maps that are constant or not finite."""
+        return fmean(r.dead_maps for r in self.results)
+
     def _values(self, figure: Figure) -> list[float]:
         values = [r.figures[figure] for r in self.results if figure in r.figures]
         return values if len(values) == len(self.results) else []

@@ -22,7 +22,7 @@ RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "precision", "protocol"})
 #: fields that name another run, which is made first
-INPUTS = ("source", "targets")
+INPUTS = ("source", "classifier", "targets")
 #: the backbone of a method that has none
 NO_BACKBONE = "none"
 
@@ -88,6 +88,7 @@ class Recipe(_Data):
         drop_last: drop the last partial batch of an epoch.
         options: the method's own options, checked by its ``Options``.
         source: the run whose trained method this one looks into, training nothing itself.
+        classifier: the run whose class scores stand in for this one's.
         targets: the run whose boxes in the training images this one learns, cut at a threshold of
             the first of its protocols.
     """
@@ -114,6 +115,7 @@ class Recipe(_Data):
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
     source: Recipe | None = None
+    classifier: Recipe | None = None
     targets: Recipe | None = None
 
     @field_validator("backbone_args")

@@ -13,6 +13,7 @@ from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
     DatasetPart,
+    input_of,
     parse_assignments,
     read_dataset_part,
     read_sections,
@@ -156,6 +157,8 @@ def recipe_of(
 ) -> Recipe:
     """Resolve a recipe with those of the runs that it builds on, see :func:`layers.resolve`.
 
+    Any method can be given another one's class scores, by overrides that name a ``classifier``.
+
     Raises:
         InputError: as there, and for an unknown method or option.
     """
@@ -163,6 +166,10 @@ def recipe_of(
     def other(method: str, overrides: Mapping[str, Any], weights: str | None) -> Recipe:
         return recipe_of(method, dataset, name, overrides, part, weights)
 
+    if "classifier" in overrides:
+        own = {field: value for field, value in overrides.items() if field != "classifier"}
+        classifier = other(*input_of("classifier", {}, overrides), None)
+        return other(method, own, weights).model_copy(update={"classifier": classifier})
     info = METHODS.get(method).info
     recipe = resolve(
         recipe_sections(method),

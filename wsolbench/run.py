@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from wsolbench import backbones, environment
+from wsolbench.classified import Classified
 from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
 from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels, splits_with_boxes
@@ -152,9 +153,10 @@ class Run:
         self.targets = self._first_run(data, places)
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
+        self.classifier, self.answering = self._classified(data)
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
-        self.macs = count_macs(self.method, recipe.image_size)
+        self.macs = count_macs(self.answering, recipe.image_size)
         self.images = data.images(recipe) if recipe.trained else None
         self.loader = None if self.images is None else self._train_loader(self.splits["train"])
         # Last, so that a run that is refused leaves no trace.
@@ -183,7 +185,7 @@ class Run:
 
     def _execute(self) -> list[Result]:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
-        self.method.to(self.device).to(memory_format=torch.channels_last)
+        self.answering.to(self.device).to(memory_format=torch.channels_last)
         progress = self.train()
         results = []
         for protocol in self.protocols:
@@ -221,13 +223,12 @@ class Run:
     def _trained(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one; or leave all as it is.
 
-        The run that this one looks into is trained likewise, which puts its weights into place.
+        The runs that this one builds on are trained likewise, which puts their weights into place.
         """
+        if self.classifier is not None:
+            self._take("classifier", self.classifier)
         if self.source is not None:
-            progress = self.source.train()
-            self.source.method.requires_grad_(False)
-            self.inputs = (self.source.stamp("source", self.recipe, progress), *self.source.inputs)
-            return Progress(origin=progress.origin)
+            return Progress(origin=self._take("source", self.source).origin)
         if self.targets is not None:
             self._take_targets(self.targets)
         weights = weights_stamp(self.recipe, self.places)
@@ -255,12 +256,7 @@ class Run:
         progress = first.train()
         cut = freeze(first.protocols[0], first._scorers, self.recipe.dataset)
         stamp = first.stamp("targets", self.recipe, progress)
-        chosen = {
-            "protocol": cut.protocol.name,
-            "threshold": cut.threshold,
-            "percentile": next(iter(cut.protocol.map.percentiles()), None),
-        }
-        self.inputs = (stamp.model_copy(update=chosen), *first.inputs)
+        self.inputs += (stamp.model_copy(update=cut.described()), *first.inputs)
         samples = self.splits["train"]
         log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
         stream = first.predictions(cut.protocol.geometry, samples)
@@ -272,7 +268,26 @@ class Run:
     def predictions(self, geometry: Geometry, samples: list[Sample]) -> Stream:
         """What the method says of samples, batch by batch."""
         bf16 = self.recipe.precision == "bf16"
-        return live_predictions(self.method, self._eval(geometry, samples), bf16)
+        return live_predictions(self.answering, self._eval(geometry, samples), bf16)
+
+    def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
+        """The run whose class scores stand in, and what answers for this run."""
+        recipe = self.recipe.classifier
+        if recipe is None:
+            return None, self.method
+        if recipe.image_size != self.recipe.image_size:
+            raise InputError(
+                f"the classifier looks at images of {recipe.image_size} pixels, the method at "
+                f"{self.recipe.image_size}; add --set image_size=N for both"
+            )
+        run = Run(recipe, data, self.places, self.device, "")
+        return run, Classified(self.method, self.statistics, run.method, run.statistics)
+
+    def _take(self, role: str, run: Run) -> Progress:
+        progress = run.train()
+        run.method.requires_grad_(False)
+        self.inputs += (run.stamp(role, self.recipe, progress), *run.inputs)
+        return progress
 
     def stamp(self, role: str, of: Recipe, progress: Progress) -> InputStamp:
         """What the record of a run says of this one, which it builds on.
@@ -340,7 +355,7 @@ class Run:
         )
 
     def _cost(self, progress: Progress, score_seconds: float) -> Cost:
-        parameters, trainable = count_parameters(self.method)
+        parameters, trainable = count_parameters(self.answering)
         rate = progress.images / progress.seconds if progress.seconds else 0.0
         return Cost(
             parameters=parameters,
@@ -499,7 +514,7 @@ def supervision(recipe: Recipe) -> str:
     """What the methods of a run and of all that it builds on saw beside the images."""
     chain = recipe.chain()
     kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
+    seen = [kind for kind in ("labels", "boxes") if kind in kinds]
     if recipe.train_labels == "shuffled":
         seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
     others = ", ".join(r.method for r in chain[1:])

@@ -17,11 +17,19 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from wsolbench.columns import (
+    CLASSIFIED,
+    EXTERNAL,
+    external_classifier,
+    method_text,
+    pretraining_kind,
+    pretraining_text,
+)
 from wsolbench.files import write_text
 from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
-from wsolbench.recipe import RecipeName
+from wsolbench.recipe import INPUTS, RecipeName
 from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
 FIGURE_TITLES: dict[Figure, str] = {
@@ -138,6 +146,7 @@ _LINE_COLUMNS = [
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
+    *("source", "classifier", "pretraining_kind", "dead_maps"),
 ]
 
 
@@ -171,6 +180,10 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
     }
     for figure in FIGURE_TITLES:
         line[figure], line[f"{figure}_std"] = row.mean(figure), row.std(figure)
+    inputs = recipe.inputs()
+    line |= {role: inputs[role].method if role in inputs else "" for role in INPUTS}
+    line["pretraining_kind"] = pretraining_kind(result.pretraining)
+    line["dead_maps"] = row.dead_maps
     line["ranked_by"] = group.ranked_by or ""
     line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
     return line
@@ -198,14 +211,14 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
         "method": lambda row: _method_title(row, titles),
         "backbone": lambda row: row.first.recipe.backbone,
-        "pre-training": lambda row: row.first.pretraining or UNDEFINED,
+        "pre-training": lambda row: pretraining_text(row.first, UNDEFINED),
         "supervision": lambda row: row.first.supervision,
         "precision, device": lambda row: _device(row.first),
     }
 
 
 def _method_title(row: Row, titles: Titles) -> str:
-    title = titles.get(row.first.recipe.method, row.first.recipe.method)
+    title = method_text(row.first.recipe, titles)
     return f"{title} (trained on boxes)" if row.first.saw_boxes else title
 
 
@@ -217,13 +230,30 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
-        columns[_figure_title(group, figure)] = partial(_spread, figure=figure)
+        columns |= _figure_columns(group, figure)
         if figure == group.ranked_by and _has_intervals(group, intervals):
             columns[f"{FIGURE_TITLES[figure]} 95%"] = partial(_interval, intervals=intervals)
     sources = sorted({r.threshold_source for r in group.results} - {"none"})
     if sources:
         columns[f"threshold ({', '.join(sources)})"] = _threshold
+    if any(row.dead_maps for row in group.rows):
+        columns["dead maps"] = lambda row: f"{row.dead_maps:g}"
     return columns
+
+
+def _figure_columns(group: Group, figure: Figure) -> dict[str, Callable[[Row], str]]:
+    """The column of a figure, or two where some rows have a classifier of another run."""
+    title = _figure_title(group, figure)
+    external = {external_classifier(row.first.recipe) for row in group.rows}
+    if figure not in CLASSIFIED or not any(external):
+        return {title: partial(_spread, figure=figure)}
+    names = {False: title, True: title + EXTERNAL}
+    return {names[kind]: partial(_spread_of, figure=figure, kind=kind) for kind in sorted(external)}
+
+
+def _spread_of(row: Row, *, figure: Figure, kind: bool) -> str:
+    same = external_classifier(row.first.recipe) is kind
+    return _spread(row, figure=figure) if same else UNDEFINED
 
 
 def _of_training(row: Row, value: int) -> str:
@@ -329,7 +359,7 @@ def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
     commits = dict.fromkeys(_commit(result) for result in row.results)
     parts = (
-        titles.get(recipe.method, recipe.method),
+        method_text(recipe, titles),
         recipe.backbone,
         _device(row.first),
         f"recipe {row.first.recipe_key}",
@@ -367,17 +397,18 @@ _LATEX = {
 
 def _terminal_group(group: Group, titles: Titles) -> str:
     figures = [figure for figure in _MAIN if figure in group.figures]
-    columns = ["rank", "method", "dataset", *(_figure_title(group, f) for f in figures)]
+    numbers = {k: of for figure in figures for k, of in _figure_columns(group, figure).items()}
+    columns = ["rank", "method", "dataset", *numbers]
     rows = [
         [
             UNDEFINED if row.rank is None else str(row.rank),
             _short_name(group, row, titles),
             row.first.dataset.name,
-            *(_spread(row, figure=figure) for figure in figures),
+            *(of(row) for of in numbers.values()),
         ]
         for row in group.rows
     ]
-    align = ["left"] * 3 + ["right"] * len(figures)
+    align = ["left"] * 3 + ["right"] * len(numbers)
     table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
     return f"{one_line(_heading(group))}\n\n{table}"
 

@@ -7,7 +7,7 @@ on held-out images before the other run starts. No test image has a say in them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class Cut(NamedTuple):
 
     protocol: Protocol
     threshold: float
+
+    def described(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {
+            "protocol": self.protocol.name,
+            "threshold": self.threshold,
+            "percentile": next(iter(self.protocol.map.percentiles()), None),
+        }
 
 
 def check_threshold(protocol: Protocol, run: str) -> None:

@@ -160,9 +160,9 @@ def test_what_learns_from_boxes_by_way_of_another_run_is_not_ranked(
     [
         ("fsl", ["holdout=1"], "a hold-out of 1 images a class leaves no boxes to train on"),
         ("psol", ["targets.method=nothing"], "unknown method 'nothing'"),
-        ("psol", ["targets=cam"], "name a method, as targets.method=NAME"),
+        ("psol", ["targets=cam"], "name a method, as --set targets.method=NAME"),
         ("psol", ["targets.protocol=[wsoleval]"], "that no test image chose"),
-        ("cam", ["targets.method=ddt"], "method 'cam' learns from no other run"),
+        ("cam", ["targets.method=ddt"], "method 'cam' has no 'targets'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(
