@@ -35,8 +35,13 @@ from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
 _TRAINING = frozenset(
-    {"epochs", "batch_size", "drop_last", "resize", "flip", "optim", "schedule", "train_labels"}
+    {
+        *("shots", "draw", "epochs", "iterations", "batch_size", "drop_last", "resize", "flip"),
+        *("optim", "schedule", "train_labels"),
+    }
 )
+#: those of them that say which images there are, and with which labels
+_OF_IMAGES = frozenset({"shots", "draw", "train_labels"})
 #: fields that describe the backbone
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: fields that have an option of their own, and its name
@@ -187,10 +192,10 @@ def _layered(
 
 
 def _idle(trains: bool, fits: bool) -> frozenset[str]:
-    """Fields of training that nothing looks at; who looks at its images sees their labels."""
+    """Fields of training that nothing looks at."""
     if trains:
         return frozenset()
-    return _TRAINING - {"train_labels"} if fits else _TRAINING
+    return _TRAINING - _OF_IMAGES if fits else _TRAINING
 
 
 def _heeded(

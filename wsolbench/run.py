@@ -16,8 +16,21 @@ from pydantic import ValidationError
 from wsolbench import backbones, environment
 from wsolbench.classified import Classified
 from wsolbench.cost import count_macs, count_parameters
-from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
-from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels, splits_with_boxes
+from wsolbench.data.loader import (
+    DecodedImages,
+    EvalLoader,
+    Length,
+    TrainLoader,
+    batches_an_epoch,
+)
+from wsolbench.dataset import (
+    Dataset,
+    Sample,
+    Split,
+    few_shots,
+    shuffled_labels,
+    splits_with_boxes,
+)
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
@@ -79,7 +92,7 @@ class SharedData:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[str, int, int, bool], DecodedImages] | None = None
+        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
 
     def dataset(self, recipe: Recipe) -> Dataset:
         """Open the recipe's dataset.
@@ -92,7 +105,7 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
-    def splits(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+    def available(self, recipe: Recipe) -> dict[Split, list[Sample]]:
         """Samples of each split as the recipe's method may see them.
 
         Raises:
@@ -100,17 +113,31 @@ class SharedData:
         """
         dataset = self.dataset(recipe)
         whole: dict[Split, list[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
-        if recipe.training.train_labels == "shuffled":
-            whole["train"] = shuffled_labels(whole["train"], recipe.seed)
         if not any(map(sees_boxes, recipe.chain())):
             return whole
         # What boxes trained, here or in an earlier run, must not choose a threshold.
         boxed = splits_with_boxes(dataset)
         return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
 
+    def splits(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+        """Those of the available samples that the recipe uses, with the labels it gives them.
+
+        Raises:
+            InputError: as :meth:`available`, or when a class has fewer images than the recipe's
+                shots.
+        """
+        training, used = recipe.training, self.available(recipe)
+        if training.shots is not None:
+            names = self.dataset(recipe).class_names
+            used["train"] = few_shots(used["train"], training.shots, training.draw, names)
+        if training.train_labels == "shuffled":
+            used["train"] = shuffled_labels(used["train"], recipe.seed)
+        return used
+
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.resize, sees_boxes(recipe.training))
+        few = (recipe.shots, recipe.draw)
+        key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
         if self._images is None or self._images[0] != key:
             self._images = None
             samples = self.splits(recipe)["train"]
@@ -146,6 +173,7 @@ class Run:
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
         self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
+        self.available = len(data.available(recipe)["train"])
         self.fingerprint = self.dataset.fingerprint()
         self.source = (
             None if recipe.source is None else Run(recipe.source, data, places, device, "")
@@ -241,7 +269,8 @@ class Run:
             return Progress(origin=origin)
         checkpoint = self.folder / "checkpoint.pt"
         trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
-        log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
+        length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
+        log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
 
     def _fit(self) -> None:
@@ -314,6 +343,13 @@ class Run:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, self._scorers)
 
+    @property
+    def iterations(self) -> int | None:
+        """Steps of the optimiser in the whole training; None where there is none."""
+        if self.loader is None:
+            return None
+        return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
+
     def _train_loader(self, samples: list[Sample]) -> TrainLoader:
         recipe, images = self.recipe, self.images
         if images is None:
@@ -329,6 +365,7 @@ class Run:
             recipe.seed,
             recipe.drop_last,
             self.device,
+            training_length(recipe, self.available),
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
@@ -389,6 +426,7 @@ class Run:
             cost=cost,
             environment=progress.origin["environment"],
             scoring_commit=environment.code_state()[0],
+            iterations=self.iterations,
             history=tuple(progress.history),
             weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe, self.places),
@@ -434,6 +472,22 @@ def build_method(
     )
     method = METHODS.get(recipe.method)(backbone, num_classes, options)
     return method, backbones.input_statistics(backbone)
+
+
+def training_length(recipe: Recipe, images: int) -> Length | None:
+    """Return the length of a training that does not depend on how many images it uses.
+
+    Args:
+        recipe: what to do.
+        images: training images that there are, used or not.
+
+    Returns:
+        None where the training is whole epochs over all of them.
+    """
+    if recipe.iterations is None and recipe.shots is None:
+        return None
+    whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
+    return Length(recipe.iterations or whole, recipe.epochs)
 
 
 def sees_boxes(recipe: Recipe) -> bool:
