@@ -13,31 +13,20 @@ side of the loss is weighted.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from wsolbench.backbones import set_output_stride
-from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.cnn import Cnn, CnnOptions, field_neck
+from wsolbench.method import MethodInfo
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
 
-class FslOptions(Options):
-    """Options of FSL.
-
-    Attributes:
-        output_stride: input pixels a cell of the map; None for the backbone's own.
-    """
-
-    output_stride: int | None = Field(None, ge=1)
-
-
 @register_method("fsl")
-class Fsl(Method):
+class Fsl(Cnn):
     """One foreground logit at each place of a CNN's last map."""
 
     info = MethodInfo(
@@ -48,20 +37,18 @@ class Fsl(Method):
         batch_coupled="bn",
         class_agnostic=True,
     )
-    Options = FslOptions
 
-    def __init__(self, backbone: nn.Module, num_classes: int, options: FslOptions) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int, options: CnnOptions) -> None:
         super().__init__(backbone, num_classes, options)
-        if options.output_stride is not None:
-            set_output_stride(backbone, options.output_stride)
-        self.trunk: Any = backbone  # timm's models have no types
-        self.foreground = nn.Conv2d(cast(int, backbone.num_features), 1, kernel_size=1)
+        self.neck, width = field_neck(backbone, self.width, dropout=0.5)
+        self.foreground = nn.Conv2d(width, 1, kernel_size=1)
         nn.init.normal_(self.foreground.weight, std=0.01)
-        nn.init.zeros_(self.foreground.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(cast(Tensor, self.foreground.bias))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, h, w) of the foreground."""
-        return self.foreground(self.trunk.forward_features(image))[:, 0].float()  # type: ignore[no-any-return]
+        features = self.neck(self.trunk.forward_features(image))  # type: ignore[operator]
+        return cast(Tensor, self.foreground(features))[:, 0].float()
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Binary cross entropy with the share of each cell that boxes cover."""

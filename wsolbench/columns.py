@@ -32,6 +32,12 @@ def method_text(recipe: Recipe, titles: Mapping[str, str]) -> str:
     return title
 
 
+def result_text(result: Result, titles: Mapping[str, str]) -> str:
+    """The title of a record's method, marked where boxes trained it: no page may leave that out."""
+    title = method_text(result.recipe, titles)
+    return f"{title} (trained on boxes)" if result.saw_boxes else title
+
+
 def external_classifier(recipe: Recipe) -> bool:
     """Whether the class scores are another run's."""
     return recipe.classifier is not None

@@ -125,7 +125,12 @@ def resolve(
         fields["epochs"] = 0
     if weights is not None or without_backbone:
         fields["pretrained"] = False
-    own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
+    own: dict[str, Any] = {
+        "method": method,
+        "dataset": dataset,
+        "name": name,
+        "weights": weights,
+    }
     if "targets" in fields and other is not None:
         own["targets"] = _first_run(fields, overrides, other) if trains else None
     recipe = _validated({**fields, **own})

@@ -21,9 +21,9 @@ from wsolbench.columns import (
     CLASSIFIED,
     EXTERNAL,
     external_classifier,
-    method_text,
     pretraining_kind,
     pretraining_text,
+    result_text,
 )
 from wsolbench.files import write_text
 from wsolbench.metrics.resampling import Interval
@@ -171,7 +171,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "protocol_version": result.protocol.version,
         "rank": "" if row.rank is None else row.rank,
         "method": recipe.method,
-        "method_title": titles.get(recipe.method, recipe.method),
+        "method_title": result_text(result, titles),
         "backbone": recipe.backbone,
         "pretraining": result.pretraining,
         "supervision": result.supervision,
@@ -220,17 +220,12 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
     """Columns that say what a row is."""
     return {
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
-        "method": lambda row: _method_title(row, titles),
+        "method": lambda row: result_text(row.first, titles),
         "backbone": lambda row: row.first.recipe.backbone,
         "pre-training": lambda row: pretraining_text(row.first, UNDEFINED),
         "supervision": lambda row: row.first.supervision,
         "precision, device": lambda row: device_of(row.first),
     }
-
-
-def _method_title(row: Row, titles: Titles) -> str:
-    title = method_text(row.first.recipe, titles)
-    return f"{title} (trained on boxes)" if row.first.saw_boxes else title
 
 
 def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
@@ -377,7 +372,7 @@ def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
     commits = dict.fromkeys(commit_of(result) for result in row.results)
     parts = (
-        method_text(recipe, titles),
+        result_text(row.first, titles),
         recipe.backbone,
         device_of(row.first),
         f"recipe {row.first.recipe_key}",
@@ -440,7 +435,7 @@ def short_name(group: Group, row: Row, titles: Titles) -> str:
     more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
     if recipe.train_labels != "official":
         more.append(f"{recipe.train_labels} labels")
-    return one_line(", ".join([_method_title(row, titles), *more]))
+    return one_line(", ".join([result_text(row.first, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
