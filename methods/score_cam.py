@@ -66,7 +66,7 @@ class ScoreCam(LayerMethod):
             self._masked_scores(image, activation, label, part // channels, part % channels)
             for part in pairs.split(self.masked_batch)
         ]
-        return torch.cat(scores).unflatten(0, (batch, channels)).softmax(1)
+        return torch.cat(scores).view(batch, channels).softmax(1)
 
     def _masked_scores(
         self, image: Tensor, activation: Tensor, label: Tensor, of: Tensor, channel: Tensor

@@ -277,7 +277,7 @@ def as_grid(output: Tensor, model: nn.Module, image: Tensor) -> Tensor | None:
         return None
     first, (height, width) = found
     tokens = output[:, first : first + height * width]
-    return tokens.transpose(1, 2).unflatten(2, (height, width))
+    return torch.unflatten(tokens.transpose(1, 2), 2, (height, width))
 
 
 def _patches(count: int, model: Any, image: Tensor) -> tuple[int, tuple[int, int]] | None:
