@@ -15,8 +15,14 @@ from pydantic import ValidationError
 from wsolbench import backbones, environment
 from wsolbench.classified import Classified
 from wsolbench.cost import count_macs, count_parameters
-from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
-from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
+from wsolbench.data.loader import (
+    DecodedImages,
+    EvalLoader,
+    Length,
+    TrainLoader,
+    batches_an_epoch,
+)
+from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
@@ -75,7 +81,7 @@ class SharedData:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[str, int, int], DecodedImages] | None = None
+        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
 
     def dataset(self, recipe: Recipe) -> Dataset:
         """Open the recipe's dataset.
@@ -88,13 +94,24 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
+    def samples(self, recipe: Recipe) -> list[Sample]:
+        """The images that the recipe trains on, with their official labels.
+
+        Raises:
+            InputError: when a class has fewer images than the recipe's shots.
+        """
+        dataset = self.dataset(recipe)
+        samples = dataset.samples("train")
+        if recipe.shots is None:
+            return samples
+        return few_shots(samples, recipe.shots, recipe.draw, dataset.class_names)
+
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.resize)
+        key = (recipe.dataset, recipe.holdout, recipe.shots, recipe.draw, recipe.resize)
         if self._images is None or self._images[0] != key:
             self._images = None
-            samples = self.dataset(recipe).samples("train")
-            self._images = key, DecodedImages(samples, recipe.resize)
+            self._images = key, DecodedImages(self.samples(recipe), recipe.resize)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
 
@@ -136,6 +153,7 @@ class Run:
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.answering, recipe.image_size)
+        self.training = data.samples(recipe)
         self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
         # Last, so that a run that is refused leaves no trace.
         check_writable(places.results / MEASURED)
@@ -199,7 +217,8 @@ class Run:
             return Progress(origin=origin)
         checkpoint = self.folder / "checkpoint.pt"
         trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
-        log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
+        length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
+        log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
 
     def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
@@ -246,8 +265,15 @@ class Run:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, self._scorers)
 
+    @property
+    def iterations(self) -> int | None:
+        """Steps of the optimiser in the whole training; None where there is none."""
+        if self.loader is None:
+            return None
+        return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
+
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.dataset.samples("train")
+        recipe, samples = self.recipe, self.training
         if recipe.train_labels == "shuffled":
             samples = shuffled_labels(samples, recipe.seed)
         return TrainLoader(
@@ -261,6 +287,7 @@ class Run:
             recipe.seed,
             recipe.drop_last,
             self.device,
+            training_length(recipe, len(self.dataset.samples("train"))),
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
@@ -322,6 +349,7 @@ class Run:
             cost=cost,
             environment=progress.origin["environment"],
             scoring_commit=environment.code_state()[0],
+            iterations=self.iterations,
             history=tuple(progress.history),
             weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe, self.places),
@@ -336,7 +364,7 @@ class Run:
             name=self.recipe.dataset,
             title=self.dataset.title,
             classes=self.dataset.num_classes,
-            train=len(self.dataset.samples("train")),
+            train=len(self.training),
             val=len(self.dataset.samples("val")),
             test=len(self.dataset.samples("test")),
             fingerprint=self.fingerprint,
@@ -377,6 +405,22 @@ def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
     """
     options = method_options(recipe)
     return METHODS.get(recipe.method)(source, num_classes, options)
+
+
+def training_length(recipe: Recipe, images: int) -> Length | None:
+    """Return the length of a training that does not depend on how many images it uses.
+
+    Args:
+        recipe: what to do.
+        images: training images that there are, used or not.
+
+    Returns:
+        None where the training is whole epochs over all of them.
+    """
+    if recipe.iterations is None and recipe.shots is None:
+        return None
+    whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
+    return Length(recipe.iterations or whole, recipe.epochs)
 
 
 def method_options(recipe: Recipe) -> Options:

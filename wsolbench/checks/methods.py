@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import product
 from typing import Any
 
 import timm
@@ -87,19 +88,19 @@ class Subject:
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return _with(recipe, small)
+        return recipe.altered(**small)
 
-    def resolve(self, dataset: str, name: RecipeName) -> Recipe:
-        """One of its recipes as its file has it.
+    def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
+        """One of its recipes as its file has it, with the fields that a user chose.
 
         Raises:
             InputError: when it is missing or wrong.
         """
-        return recipe_of(self.name, dataset, name, {}, DatasetPart())
+        return recipe_of(self.name, dataset, name, chosen, DatasetPart())
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
-        return build_method(_with(self.recipe, fields), CLASSES, None)[0]
+        return build_method(self.recipe.altered(**fields), CLASSES, None)[0]
 
     def trainable(self) -> Method:
         """As :meth:`build`.
@@ -171,13 +172,14 @@ def declarations(subject: Subject) -> None:
 
 
 def recipes(subject: Subject) -> None:
-    """Every recipe resolves, for every dataset that it singles out, to known options."""
+    """Every recipe resolves, for all datasets and backbones it singles out, to known options."""
     sections = recipe_sections(subject.name)
     unknown = sorted(sections.keys() - set(RECIPE_NAMES))
     require(not unknown, f"these are no regimes: {unknown}; known: {', '.join(RECIPE_NAMES)}")
     for name in (known for known in RECIPE_NAMES if known in sections):
-        for dataset in (ANY, *sections[name].get("datasets", {})):
-            recipe = subject.resolve(dataset, name)
+        own = [{}, *({"backbone": b} for b in sections[name].get("backbones", {}))]
+        for dataset, chosen in product((ANY, *sections[name].get("datasets", {})), own):
+            recipe = subject.resolve(dataset, name, **chosen)
             method_options(recipe)
             for protocol in recipe.protocol:
                 load_protocol(protocol)
@@ -405,12 +407,6 @@ def _is_plain_vit(name: str) -> bool:
     except InputError:  # others do not take these arguments
         return False
     return isinstance(model, VisionTransformer)
-
-
-def _with(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """The recipe with other fields, which are also those of its source."""
-    source = None if recipe.source is None else _with(recipe.source, fields)
-    return recipe.model_copy(update={**fields, "source": source})
 
 
 def _check_use(method: Method, size: int, bf16: bool = False) -> None:
