@@ -64,7 +64,7 @@ class AttentionRollout(PostHoc):
         """The transformer that is looked into."""
         return plain.plain_vit(timm_model(self.source), "Attention roll-out")
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """What of each patch has flowed into the class token, at the transformer's grid."""
         flows: list[Tensor] = []
         layers: list[Any] = [b.attn for b in plain.blocks(self.vit)[self.options.start :]]

@@ -486,7 +486,7 @@ def supervision(recipe: Recipe) -> str:
     """What the methods of a run and of all that it builds on saw beside the images."""
     chain = recipe.chain()
     kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
+    seen = [kind for kind in ("labels", "boxes") if kind in kinds]
     if recipe.train_labels == "shuffled":
         seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
     others = ", ".join(r.method for r in chain[1:])
