@@ -180,6 +180,11 @@ class Recipe(_Data):
         named = {role: getattr(self, role) for role in INPUTS}
         return {role: recipe for role, recipe in named.items() if recipe is not None}
 
+    def altered(self, **fields: Any) -> Recipe:
+        """The recipe with other values in some fields, which are its source's too."""
+        source = None if self.source is None else self.source.altered(**fields)
+        return self.model_copy(update={**fields, "source": source})
+
     def chain(self) -> list[Recipe]:
         """This recipe, and those of all runs that it builds on."""
         return [self, *(r for other in self.inputs().values() for r in other.chain())]
