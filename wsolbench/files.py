@@ -114,7 +114,7 @@ def _explained(error: Exception, file: Path) -> Exception:
     if blocking is not None:
         return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
     line = cause.strerror or " ".join(str(cause).split())
-    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WsolbenchError(f"cannot write '{file}': {line}; make room and run again")
     return InputError(f"cannot write '{file}': {line}; name another folder")
 

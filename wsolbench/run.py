@@ -16,7 +16,7 @@ from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
 from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
 from wsolbench.device import check_precision
-from wsolbench.engine.checkpoint import Progress
+from wsolbench.engine.checkpoint import KEPT, Progress, checkpoints
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
@@ -34,6 +34,9 @@ from wsolbench.results import (
     ProtocolStamp,
     Result,
     Weights,
+    read_result,
+    read_table,
+    record_name,
     save_result,
 )
 from wsolbench.scoring import Outcome, save_predictions, score, scores_of
@@ -54,12 +57,14 @@ class Places:
         weights_dir: folder of backbone weights, or None for timm's download.
         maps: folder to save score maps in, or None.
         weights: file of trained weights, for recipes that name its digest; else None.
+        kept: checkpoints of a training that stay.
     """
 
     results: Path
     weights_dir: Path | None = None
     maps: Path | None = None
     weights: Path | None = None
+    kept: int = KEPT
 
 
 class SharedData:
@@ -141,6 +146,44 @@ class Run:
         name = f"{self.recipe.run_name()}-{self.fingerprint}-{self.device.type}"
         return self.places.results / "runs" / name
 
+    @property
+    def checkpoint(self) -> Path:
+        """Newest checkpoint of this training; earlier ones lie beside it."""
+        return self.folder / "checkpoint.pt"
+
+    def forget(self) -> None:
+        """Remove the checkpoints, so that the training begins anew."""
+        for file in checkpoints(self.checkpoint):
+            file.unlink()
+
+    def records(self) -> list[Result]:
+        """The records of this run, if all are there, whole and as this code would make them.
+
+        They are not when a protocol's version, the weights or the commit has changed since, or the
+        training has gone on.
+        """
+        try:
+            found = [self._recorded(protocol) for protocol in self.protocols]
+        except InputError:  # missing or damaged
+            return []
+        return found if all(map(self._is_current, found, self.protocols)) else []
+
+    def _recorded(self, protocol: Protocol) -> Result:
+        name = record_name(self.recipe, protocol.name, self.fingerprint, self.device.type)
+        result = read_result(self.places.results / MEASURED / name)
+        if result.table is not None:
+            read_table(result, self.places.results)
+        return result
+
+    def _is_current(self, result: Result, protocol: Protocol) -> bool:
+        trained = max((f.stat().st_mtime for f in checkpoints(self.checkpoint)), default=0.0)
+        return (
+            result.protocol.version == protocol.version
+            and result.weights == weights_stamp(self.recipe, self.places)
+            and result.scoring_commit == environment.code_state()[0]
+            and result.created.timestamp() >= trained
+        )
+
     def execute(self) -> list[Result]:
         """Train unless that is done, score under each protocol, write and return the records.
 
@@ -177,8 +220,15 @@ class Run:
         }
         if self.loader is None:
             return Progress(origin=origin)
-        checkpoint = self.folder / "checkpoint.pt"
-        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
+        trainer = Trainer(
+            self.recipe,
+            self.method,
+            self.loader,
+            self.checkpoint,
+            self.device,
+            origin,
+            self.places.kept,
+        )
         log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
         return trainer.run()
 

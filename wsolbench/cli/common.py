@@ -103,6 +103,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """Read a number from 1 up."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"takes a number from 1 up, got '{text}'")
+    return int(text)
+
+
 def seeds(text: str) -> list[int]:
     """Read numbers between commas."""
     try:

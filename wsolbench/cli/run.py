@@ -19,6 +19,7 @@ from wsolbench.cli.common import (
     data_root,
     given,
     names,
+    positive,
     seeds,
     titles,
     warn,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wsolbench.recipe import Recipe
     from wsolbench.request import Request
     from wsolbench.results import Result
+    from wsolbench.run import Run
 
 log = logging.getLogger("wsolbench")
 
@@ -49,6 +51,10 @@ def add_run(sub: Any) -> Parser:
     add("--weights-dir", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
     add_results(parser)
+    text = "go on where records and checkpoints stand (the default), or make all anew"
+    add("--resume", action=argparse.BooleanOptionalAction, default=True, help=text)
+    text = "checkpoints of a training that stay (2)"
+    add("--keep-checkpoints", metavar="N", type=positive, help=text)
     add("--save-maps", metavar="DIR", type=Path, help="keep score maps and logits there")
     return parser
 
@@ -56,6 +62,7 @@ def add_run(sub: Any) -> Parser:
 def _run(arguments: argparse.Namespace) -> int:
     from wsolbench import tables
     from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.engine.checkpoint import KEPT
     from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.run import Places, Run, SharedData
@@ -68,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
 
     def prepared(recipe: Recipe, request: Request) -> Run:
-        places = Places(*folders, request.weights)
+        places = Places(*folders, request.weights, arguments.keep_checkpoints or KEPT)
         return Run(recipe, data, places, device, request.command(recipe, device.type))
 
     # refuse what can be refused before the first hour of training
@@ -78,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for number, (recipe, request) in enumerate(plan, 1):
         what = (recipe.method, recipe.dataset, recipe.seed)
         log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
-        results = prepared(recipe, request).execute()
+        results = _results(prepared(recipe, request), arguments.resume)
         made |= {result.identity(): result for result in results}
         _say(results)
         warn(write_leaderboard(arguments.results, titles()))
@@ -90,6 +97,17 @@ def _run(arguments: argparse.Namespace) -> int:
 def _apart(recipe: Recipe) -> tuple[object, ...]:
     """What may be refused does not depend on the seed."""
     return recipe.key(), recipe.protocol, recipe.precision
+
+
+def _results(run: Run, resume: bool) -> list[Result]:
+    """The records of a run: those that are there, if it may go on from what there is, else new."""
+    if not resume:
+        run.forget()
+        return run.execute()
+    found = [] if run.places.maps else run.records()  # maps may have to be made in any case
+    if found:
+        log.info("its records are there and whole; --no-resume makes them anew")
+    return found or run.execute()
 
 
 def _say(results: Sequence[Result]) -> None:

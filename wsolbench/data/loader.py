@@ -146,8 +146,11 @@ class TrainLoader:
         count, size = len(self._ids), self._batch_size
         return count // size if self._drop_last else -(-count // size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
+
+        Args:
+            first: the batch to begin with, for a training that was interrupted.
 
         Raises:
             InputError: when an image is missing or damaged.
@@ -155,7 +158,7 @@ class TrainLoader:
         slack = self._images.side - self._crop
         draws = draw_epoch(self._seed, epoch, len(self._ids), slack, self._flip)
         order: list[int] = draws.order.tolist()
-        groups = _grouped(order, self._batch_size)[: len(self)]
+        groups = _grouped(order, self._batch_size)[first : len(self)]
         pixels = self._images.batches(groups)
         for group, raw in zip(groups, pixels, strict=True):
             yield self._batch(group, raw, draws.corner[group], draws.flip[group])

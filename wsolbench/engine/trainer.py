@@ -19,32 +19,48 @@ from tqdm import tqdm
 
 from wsolbench.cost import PeakMemory
 from wsolbench.data.loader import TrainLoader
-from wsolbench.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, unusable
+from wsolbench.engine.checkpoint import (
+    KEPT,
+    Part,
+    Progress,
+    newest_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from wsolbench.engine.schedule import make_optimizer, rate_factor
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.method import Method
 from wsolbench.recipe import Recipe
+from wsolbench.stopping import StoppedError, StopRequest
 from wsolbench.types import Batch
 
 log = logging.getLogger("wsolbench")
 
+_ANEW = "--no-resume trains anew"
+
 #: iterations between two looks at the loss; a look makes an accelerator wait
 CHECK_EVERY = 20
+#: seconds after which a checkpoint is written within an epoch; there is one after each in any case
+SAVE_EVERY = 600.0
 
 
 class Trainer:
-    """Trains a method, epoch by epoch, and leaves a checkpoint after each.
+    """Trains a method, epoch by epoch, and leaves checkpoints.
 
-    An interrupted training that is started again goes on after its last whole epoch and ends with
-    the same weights: every epoch draws its random numbers from seed and epoch alone.
+    There is one after each epoch, after :data:`SAVE_EVERY` seconds within one, and where SIGTERM or
+    Ctrl-C asks to stop. An interrupted training that is started again goes on after the newest
+    whole one and ends with the same weights: every epoch draws its random numbers from seed and
+    epoch alone, and a checkpoint within an epoch holds their state.
 
     Args:
         recipe: what to do.
         method: the model, already on ``device``.
         loader: training batches.
-        checkpoint: file of the last checkpoint.
+        checkpoint: file of the newest checkpoint; earlier ones lie beside it.
         device: where to train.
         origin: see :class:`Progress`; a checkpoint from other weights is refused.
+        kept: checkpoints that stay.
     """
 
     def __init__(
@@ -55,9 +71,11 @@ class Trainer:
         checkpoint: Path,
         device: torch.device,
         origin: dict[str, Any],
+        kept: int = KEPT,
     ) -> None:
         self.recipe, self.method, self.loader = recipe, method, loader
         self.checkpoint, self.device, self.origin = checkpoint, device, origin
+        self.kept = kept
         self.memory = PeakMemory(device)
         if recipe.optim is None:
             raise ValueError("this recipe trains nothing")
@@ -66,79 +84,119 @@ class Trainer:
         self.optimizer: Optimizer = make_optimizer(recipe.optim, groups)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.progress = Progress()
+        self._stop = StopRequest()
+        self._clock = _Clock()
 
     def run(self) -> Progress:
-        """Train to the recipe's last epoch, from the checkpoint if there is one.
+        """Train to the recipe's last epoch, from the newest whole checkpoint if there is one.
 
         Raises:
             WsolbenchError: when the loss is not finite or the checkpoint cannot be written.
-            InputError: when an image or the checkpoint is damaged.
+            InputError: when an image is damaged or the checkpoint of another training.
+            StoppedError: when a signal asked to stop, after a checkpoint has been written.
         """
         self._resume()
         self.memory.start()
-        while self.progress.epoch < self.recipe.epochs:
-            self._epoch(self.progress.epoch + 1)
-            save_checkpoint(
-                self.checkpoint,
-                self.method.state_dict(),
-                self.optimizer.state_dict(),
-                self.progress,
-            )
+        with self._stop:
+            while self.progress.epoch < self.recipe.epochs:
+                self._epoch(self.progress.epoch + 1)
+                self._save()
+                self._stop_if_asked()
         return self.progress
 
     def _resume(self) -> None:
-        if not self.checkpoint.is_file():
+        loaded = newest_checkpoint(self.checkpoint)
+        if loaded is None:
             return
-        model, optimizer, self.progress = load_checkpoint(self.checkpoint)
+        model, optimizer, self.progress = loaded
         try:
             self._compare(self.progress.origin)
             self.method.load_state_dict(model)
             self.optimizer.load_state_dict(optimizer)
         except (RuntimeError, ValueError, KeyError) as error:  # of another version of the method
-            raise unusable(self.checkpoint, error) from error
+            raise InputError(
+                f"{self.checkpoint} is of another model ({type(error).__name__}); {_ANEW}"
+            ) from error
 
     def _compare(self, origin: dict[str, Any]) -> None:
         if origin["weights"] != self.origin["weights"]:
-            raise InputError(
-                f"{self.checkpoint} was trained from other weights; delete it to train again"
-            )
+            raise InputError(f"{self.checkpoint} was trained from other weights; {_ANEW}")
         commit = origin["environment"]["commit"]
         if commit != self.origin["environment"]["commit"]:
-            log.info("the checkpoint is of commit %s; delete it to train again", commit)
+            log.info("the checkpoint is of commit %s; %s", commit, _ANEW)
 
     def _epoch(self, epoch: int) -> None:
-        seed_all(self.recipe.seed, f"epoch {epoch}")
         self.method.train()
-        started = time.perf_counter()
-        meter = _Meter(self.recipe.method, epoch)
-        for step, batch in enumerate(self._bar(epoch)):
+        meter = self._begin(epoch)
+        for step, batch in enumerate(self._bar(epoch, meter.step), meter.step):
             done = (epoch - 1 + step / len(self.loader)) / self.recipe.epochs
             self._set_rate(epoch, done)
             meter.add(self._step(batch, done), len(batch.label))
             if step % CHECK_EVERY == CHECK_EVERY - 1:
                 meter.check(self.checkpoint)
-        meter.check(self.checkpoint)
-        self._check_weights(epoch)
-        seconds = time.perf_counter() - started
+            self._pause(meter)
+        self._check(meter)
+        self._advance(meter)
+        self._report(meter.means(), meter.fresh / self._clock.total)
+
+    def _begin(self, epoch: int) -> _Meter:
+        """Set the random numbers and account to where the epoch starts or goes on."""
+        part = self.progress.part
+        if part is None:
+            seed_all(self.recipe.seed, f"epoch {epoch}")
+        else:
+            set_rng_state(part.rng[0], self.device)
+        self._clock = _Clock()
+        return _Meter(self.recipe.method, epoch, part, self.device)
+
+    def _advance(self, meter: _Meter) -> None:
+        """Bring the progress to where the account stands."""
+        former, whole = self.progress, meter.step == len(self.loader)
+        before = former.part.images if former.part else 0
         self.progress = Progress(
-            epoch=epoch,
-            seconds=self.progress.seconds + seconds,
-            images=self.progress.images + meter.images,
-            peak_memory=max(self.progress.peak_memory, self.memory.peak()),
-            history=[*self.progress.history, meter.means()],
+            epoch=meter.epoch if whole else former.epoch,
+            seconds=former.seconds + self._clock.lap(),
+            images=former.images + meter.images - before,
+            peak_memory=max(former.peak_memory, self.memory.peak()),
+            history=[*former.history, meter.means()] if whole else former.history,
             origin=self.origin,
+            part=None if whole else meter.part([rng_state(self.device)]),
         )
-        self._report(meter.means(), meter.images / seconds)
+
+    def _pause(self, meter: _Meter) -> None:
+        """Write a checkpoint within an epoch where one is due, and stop where that is asked for."""
+        ended = meter.step == len(self.loader)
+        due = self._clock.since_saving() > SAVE_EVERY
+        if ended or not (self._stop.signal or due):
+            return
+        self._check(meter)
+        self._advance(meter)
+        self._save()
+        self._stop_if_asked()
+
+    def _save(self) -> None:
+        model, optimizer = self.method.state_dict(), self.optimizer.state_dict()
+        save_checkpoint(self.checkpoint, model, optimizer, self.progress, self.kept)
+        self._clock.saved()
+
+    def _stop_if_asked(self) -> None:
+        if not self._stop.signal:
+            return
+        part = self.progress.part
+        where = f"epoch {self.progress.epoch} of {self.recipe.epochs}"
+        step = f" and {part.step} of {len(self.loader)} steps" if part else ""
+        raise StoppedError(self._stop.signal, f"a checkpoint was written after {where}{step}")
 
     def _report(self, losses: dict[str, float], rate: float) -> None:
         text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
         done = f"{self.progress.epoch}/{self.recipe.epochs}"
         log.info("epoch %s: %s, %.1f images/s", done, text, rate)
 
-    def _check_weights(self, epoch: int) -> None:
+    def _check(self, meter: _Meter) -> None:
+        meter.check(self.checkpoint)
         # the last step's damage would show in no loss
         if not all(torch.isfinite(p).all() for p in self.method.parameters()):
-            raise _diverged(self.recipe.method, "a weight", epoch, self.checkpoint)
+            raise _diverged(self.recipe.method, "a weight", meter.epoch, self.checkpoint)
 
     def _step(self, batch: Batch, done: float) -> dict[str, Tensor]:
         bf16 = self.recipe.precision == "bf16"
@@ -154,25 +212,63 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def _bar(self, epoch: int) -> Iterator[Batch]:
+    def _bar(self, epoch: int, first: int) -> Iterator[Batch]:
         label = f"{self.recipe.method} seed {self.recipe.seed} epoch {epoch}/{self.recipe.epochs}"
-        quiet = not sys.stderr.isatty()
-        batches = self.loader.epoch(epoch)
-        return iter(tqdm(batches, label, len(self.loader), leave=False, disable=quiet))
+        batches = tqdm(
+            self.loader.epoch(epoch, first),
+            label,
+            len(self.loader),
+            initial=first,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+        return iter(batches)
+
+
+class _Clock:
+    """Wall-clock seconds: of laps, of all laps, and since a checkpoint was written."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._lap = self._saved = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        passed, self._lap = now - self._lap, now
+        self.total += passed
+        return passed
+
+    def saved(self) -> None:
+        self._saved = time.perf_counter()
+
+    def since_saving(self) -> float:
+        return time.perf_counter() - self._saved
 
 
 class _Meter:
     """Means of the losses of one epoch, kept on the device until somebody looks."""
 
-    def __init__(self, method: str, epoch: int) -> None:
-        self.method, self.epoch, self.images = method, epoch, 0
-        self._sums: dict[str, Tensor] = {}
+    def __init__(self, method: str, epoch: int, part: Part | None, device: torch.device) -> None:
+        self.method, self.epoch = method, epoch
+        self.step, self.images = (part.step, part.images) if part else (0, 0)
+        self._begun = self.images
+        sums = part.sums if part else {}
+        self._sums = {name: total.to(device) for name, total in sums.items()}
 
     def add(self, losses: dict[str, Tensor], images: int) -> None:
+        self.step += 1
         self.images += images
         for name, value in losses.items():
             weighted = value.double() * images
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
+
+    @property
+    def fresh(self) -> int:
+        """Images since this process took the epoch up."""
+        return self.images - self._begun
+
+    def part(self, rng: list[dict[str, Any]]) -> Part:
+        return Part(self.step, self.images, dict(self._sums), rng)
 
     def check(self, checkpoint: Path) -> None:
         if torch.isfinite(self._sums["loss"]):
