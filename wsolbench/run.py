@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,7 +235,7 @@ class Run:
 
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
-        return scores_of(protocol, self._scorer)
+        return scores_of(protocol, self._scorers)
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
         recipe, samples = self.recipe, self.dataset.samples("train")
@@ -253,8 +254,9 @@ class Run:
             self.device,
         )
 
-    def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
-        samples = self.dataset.samples(split)
+    def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
+        """Score a split under protocols that differ in the normalisation of maps only."""
+        protocol, samples = protocols[0], self.dataset.samples(split)
         bf16 = self.recipe.precision == "bf16"
         stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
         if self.places.maps is not None:
@@ -263,7 +265,7 @@ class Run:
             stream = save_predictions(stream, folder)
         label = f"{self.recipe.method} {protocol.name} {split}"
         size, parts = self.recipe.image_size, self.dataset.part_names
-        return score(stream, samples, protocol, self.recipe.dataset, label, size, parts)
+        return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
 
     def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
         return EvalLoader(

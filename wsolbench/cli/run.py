@@ -60,6 +60,9 @@ def add_run(sub: Any) -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from wsolbench.metrics.ahead import compile_ahead
+
+    compiling = compile_ahead()  # beside the imports that follow
     from wsolbench import tables
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.engine.checkpoint import KEPT
@@ -79,13 +82,17 @@ def _run(arguments: argparse.Namespace) -> int:
         return Run(recipe, data, places, device, request.command(recipe, device.type))
 
     # refuse what can be refused before the first hour of training
-    for recipe, request in {_apart(recipe): (recipe, request) for recipe, request in plan}.values():
-        prepared(recipe, request)
+    first: dict[Any, Run] = {}
+    for recipe, request in plan:
+        if _apart(recipe) not in first:
+            first[_apart(recipe)] = prepared(recipe, request)
+    compiling.join()
     made: dict[Any, Result] = {}
     for number, (recipe, request) in enumerate(plan, 1):
         what = (recipe.method, recipe.dataset, recipe.seed)
         log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
-        results = _results(prepared(recipe, request), arguments.resume)
+        run = first.pop(_apart(recipe), None) or prepared(recipe, request)
+        results = _results(run, arguments.resume)
         made |= {result.identity(): result for result in results}
         _say(results)
         warn(write_leaderboard(arguments.results, titles()))
