@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-_PRELOADED = ["wsolbench.cli", "wsolbench.request", "wsolbench.leaderboard", "timm"]
+from wsolbench.checks.joined import PRELOADED
 
 
 def run_killed(where: str, after: int, arguments: list[str]) -> int | None:
@@ -23,7 +23,7 @@ def run_killed(where: str, after: int, arguments: list[str]) -> int | None:
         after: images scored, or such files written, before that.
     """
     context = multiprocessing.get_context("forkserver")  # imports once for all kills
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(list(PRELOADED))
     process = context.Process(target=_run, args=(where, after, arguments, random.random()))
     process.start()
     process.join()

@@ -14,6 +14,7 @@ import numpy as np
 import timm
 import torch
 
+from wsolbench import processes
 from wsolbench.results import Environment
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,7 @@ def collect(device: torch.device) -> Environment:
         device_type="cuda" if device.type == "cuda" else "cpu",
         device=device_name(device),
         threads=torch.get_num_threads(),
+        processes=processes.count(),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from wsolbench import processes
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
@@ -99,7 +100,7 @@ class Request(BaseModel):
         if self.weights is not None:
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
         words.append(f"--device {device} --seed {recipe.seed}")
-        return " ".join(["python run_benchmark.py", *words])
+        return " ".join([f"{processes.launcher()} run_benchmark.py", *words])
 
     def _recipe(self, method: str, seed: int | None, digest: str | None) -> Recipe:
         if self.recipe not in RECIPE_NAMES:

@@ -107,6 +107,7 @@ class Environment(_Data):
         dirty: whether the checkout had changes beside results; None outside of one.
         device: name of the processor or accelerator.
         threads: threads of one operation on the CPU.
+        processes: how many trained together.
     """
 
     commit: str | None
@@ -121,6 +122,7 @@ class Environment(_Data):
     device_type: Literal["cpu", "cuda"]
     device: str
     threads: int = Field(ge=1)
+    processes: int = Field(1, ge=1)
 
 
 class Weights(_Data):

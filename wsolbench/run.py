@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from wsolbench import backbones, environment
+from wsolbench import backbones, environment, processes
 from wsolbench.cost import count_macs, count_parameters
 from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
 from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
@@ -137,8 +137,11 @@ class Run:
         self.macs = count_macs(self.method, recipe.image_size)
         self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
         # Last, so that a run that is refused leaves no trace.
-        check_writable(places.results / MEASURED)
+        if processes.is_first():
+            check_writable(places.results / MEASURED)
         if places.maps is not None:
+            if processes.count() > 1:
+                raise InputError("--save-maps is for one process; run without torchrun")
             check_writable(places.maps)
 
     @property
@@ -154,7 +157,7 @@ class Run:
 
     def forget(self) -> None:
         """Remove the checkpoints, so that the training begins anew."""
-        for file in checkpoints(self.checkpoint):
+        for file in checkpoints(self.checkpoint) if processes.is_first() else ():
             file.unlink()
 
     def records(self) -> list[Result]:
@@ -163,6 +166,9 @@ class Run:
         They are not when a protocol's version, the weights or the commit has changed since, or the
         training has gone on.
         """
+        return processes.of_first(self._whole_records)
+
+    def _whole_records(self) -> list[Result]:
         try:
             found = [self._recorded(protocol) for protocol in self.protocols]
         except InputError:  # missing or damaged
@@ -208,7 +214,8 @@ class Run:
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
             result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
-            log.info("wrote %s", save_result(result, self.places.results, outcome.table))
+            if processes.is_first():
+                log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
         return results
 
@@ -255,8 +262,9 @@ class Run:
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
-        """Score a split under protocols that differ in the normalisation of maps only."""
-        protocol, samples = protocols[0], self.dataset.samples(split)
+        """Score this process's part of a split, in ways that differ in normalising maps only."""
+        protocol = protocols[0]
+        samples = self.dataset.samples(split)[processes.number() :: processes.count()]
         bf16 = self.recipe.precision == "bf16"
         stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
         if self.places.maps is not None:

@@ -23,11 +23,28 @@ class Batch:
         image: (B, 3, H, W) float, normalised with the backbone's mean and std.
         label: (B,) int64 class indices.
         image_id: B names, unique within the dataset.
+        whole: images of the batch that these are a part of; None where they are all of it.
+        borrowed: the part is empty, and its one image, which another process has too, counts
+            nothing.
+        joint: losses over a batch are over the whole one, not over this part.
     """
 
     image: Tensor
     label: Tensor
     image_id: tuple[str, ...]
+    whole: int | None = None
+    borrowed: bool = False
+    joint: bool = True
+
+    @property
+    def count(self) -> int:
+        """Images that count."""
+        return 0 if self.borrowed else len(self.label)
+
+    @property
+    def share(self) -> float:
+        """What part of the whole batch counts here."""
+        return 1.0 if self.whole is None else self.count / self.whole
 
 
 @dataclass(frozen=True)

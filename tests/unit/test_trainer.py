@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import logging
+import math
 import os
 import random
 import resource
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from wsolbench.data.loader import DecodedImages, TrainLoader
 from wsolbench.engine import trainer as engine
 from wsolbench.engine.checkpoint import load_checkpoint
+from wsolbench.engine.log import TrainingLog
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.method import Method, MethodInfo, Options
@@ -175,6 +178,10 @@ class _Full(io.RawIOBase):
         if self.room < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         return len(data)
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if "checkpoint" in file.name)
 
 
 # --------------------------------------------------------------------------------- determinism
@@ -356,7 +363,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         make().run()
     assert raised.value.exit_code == 1
     assert "\n" not in str(raised.value)
-    assert [f.name for f in (tmp_path / "run").iterdir()] == [FILE]
+    assert checkpoint_names(tmp_path / "run") == [FILE]
     assert (tmp_path / "run" / FILE).read_bytes() == before
 
 
@@ -383,18 +390,72 @@ def test_a_file_that_may_not_grow_leaves_the_earlier_checkpoint(
     assert same(weights(resumed), weights(whole))
 
 
+# ---------------------------------------------------------------------------------------- logs
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def events(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: value by step by name, of every process that wrote there."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {tag: {e.step: e.value for e in read.Scalars(tag)} for tag in read.Tags()["scalars"]}
+
+
+def test_the_log_has_every_scalar_of_the_method(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "CHECK_EVERY", 3)
+    progress = make().run()
+    made = entries(tmp_path / "run")
+    assert [entry["step"] for entry in made] == [3, 4, 7, 8, 11, 12]
+    assert [entry["epoch"] for entry in made] == [1, 1, 2, 2, 3, 3]
+    first, last = (entry["losses"] for entry in made[:2])
+    for name in ("loss", "twice"):  # of 21 images, and of the last 3
+        mean = (first[name] * 21 + last[name] * 3) / 24
+        assert mean == pytest.approx(progress.history[0][name], rel=1e-9)
+    assert all(entry["images_per_second"] > 0 for entry in made)
+    assert all(entry["peak_memory_bytes"] > 0 for entry in made)
+    assert made[0]["lr"] == pytest.approx(1e-2 * (1 + math.cos(math.pi * 2 / 12)) / 2)
+    shown = events(tmp_path / "run")
+    assert {*made[0], "losses/loss", "losses/twice"} - {"losses", "step"} == set(shown)
+    for entry in made:
+        assert shown["losses/twice"][entry["step"]] == pytest.approx(entry["losses"]["twice"])
+
+
+def test_the_log_of_a_resumed_training_tells_each_step_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "CHECK_EVERY", 1)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 7, interrupt)  # as a killed process: two entries have no checkpoint
+        with pytest.raises(KeyboardInterrupt):
+            make().run()
+    with (tmp_path / "run" / "log.jsonl").open("a") as stream:
+        stream.write('{"step": 7, "epo')
+    make().run()
+    assert [entry["step"] for entry in entries(tmp_path / "run")] == list(range(1, 13))
+    assert list(events(tmp_path / "run")["lr"]) == list(range(1, 13))
+
+
+def test_a_scalar_that_is_no_number_is_null(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 0)
+    log.write(1, {"lr": 0.5}, {"other": float("nan")})
+    log.close()
+    assert entries(tmp_path) == [{"step": 1, "lr": 0.5, "losses": {"other": None}}]
+
+
 # ------------------------------------------------------------------------- several checkpoints
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.iterdir() if file.is_file())
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 9])
 def test_as_many_checkpoints_stay_as_are_asked_for(make: Make, tmp_path: Path, kept: int) -> None:
     make(kept=kept).run()
     files = [FILE, "checkpoint.1.pt", "checkpoint.2.pt"][:kept]
-    assert names(tmp_path / "run") == sorted(files)
+    assert checkpoint_names(tmp_path / "run") == sorted(files)
     epochs = [load_checkpoint(tmp_path / "run" / name)[2].epoch for name in files]
     assert epochs == [3, 2, 1][:kept]
 
@@ -402,7 +463,7 @@ def test_as_many_checkpoints_stay_as_are_asked_for(make: Make, tmp_path: Path, k
 def test_fewer_checkpoints_than_before_are_kept(make: Make, tmp_path: Path) -> None:
     make(kept=3).run()
     make(kept=2, epochs=4).run()
-    assert names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
+    assert checkpoint_names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
 
 
 def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(
@@ -438,7 +499,7 @@ def test_a_kill_between_two_moves_loses_no_checkpoint(
             make(epochs=3).run()
     assert seen(make(epochs=3)) == []  # the third epoch's was written, wherever it lay
     make(epochs=4).run()
-    assert names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
+    assert checkpoint_names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
     assert load_checkpoint(tmp_path / "run" / FILE)[2].epoch == 4
 
 

@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from wsolbench.metrics.ahead import compile_ahead
 
     compiling = compile_ahead()  # beside the imports that follow
-    from wsolbench import tables
+    from wsolbench import processes, tables
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.engine.checkpoint import KEPT
     from wsolbench.environment import code_state
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     code_state()
     make_deterministic()
-    device = choose_device(arguments.device)
+    device = processes.join(choose_device(arguments.device))
     data = SharedData(data_root(arguments))
     folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
@@ -95,7 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
         results = _results(run, arguments.resume)
         made |= {result.identity(): result for result in results}
         _say(results)
-        warn(write_leaderboard(arguments.results, titles()))
+        if processes.is_first():
+            warn(write_leaderboard(arguments.results, titles()))
     print(f"\n{tables.terminal(made.values(), titles())}\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsolbench import processes
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
@@ -54,7 +56,8 @@ class DecodedImages:
         self.side = resize
         self._paths = [sample.path for sample in samples]
         needed = len(samples) * resize * resize * 3
-        allowed = int(available_memory() * MEMORY_SHARE) if budget is None else budget
+        free = available_memory() * MEMORY_SHARE / processes.on_this_machine()
+        allowed = int(free) if budget is None else budget
         self.in_memory = needed <= allowed
         self.why = (
             f"{len(samples)} images of {resize}x{resize} take {needed / 2**30:.2f} GiB, "
@@ -147,7 +150,9 @@ class TrainLoader:
         return count // size if self._drop_last else -(-count // size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
+        """Yield this process's part of each batch of epoch number ``epoch``.
+
+        Any epoch can be asked for at any time.
 
         Args:
             first: the batch to begin with, for a training that was interrupted.
@@ -159,9 +164,12 @@ class TrainLoader:
         draws = draw_epoch(self._seed, epoch, len(self._ids), slack, self._flip)
         order: list[int] = draws.order.tolist()
         groups = _grouped(order, self._batch_size)[first : len(self)]
-        pixels = self._images.batches(groups)
-        for group, raw in zip(groups, pixels, strict=True):
-            yield self._batch(group, raw, draws.corner[group], draws.flip[group])
+        parts = [processes.own_part(group) for group in groups]
+        pixels = self._images.batches([part for part, _ in parts])
+        for group, (part, borrowed), raw in zip(groups, parts, pixels, strict=True):
+            batch = self._batch(part, raw, draws.corner[part], draws.flip[part])
+            whole = None if processes.count() == 1 else len(group)
+            yield replace(batch, whole=whole, borrowed=borrowed)
 
     def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
         images, corner, flip, label = (

@@ -8,6 +8,8 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from wsolbench import processes
 from wsolbench.cost import PeakMemory
 from wsolbench.data.loader import TrainLoader
 from wsolbench.engine.checkpoint import (
@@ -28,6 +31,7 @@ from wsolbench.engine.checkpoint import (
     save_checkpoint,
     set_rng_state,
 )
+from wsolbench.engine.log import TrainingLog
 from wsolbench.engine.schedule import make_optimizer, rate_factor
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.method import Method
@@ -86,6 +90,7 @@ class Trainer:
         self.progress = Progress()
         self._stop = StopRequest()
         self._clock = _Clock()
+        self._factor = 1.0
 
     def run(self) -> Progress:
         """Train to the recipe's last epoch, from the newest whole checkpoint if there is one.
@@ -97,15 +102,24 @@ class Trainer:
         """
         self._resume()
         self.memory.start()
-        with self._stop:
+        with self._stop, closing(TrainingLog(self.checkpoint.parent, self._steps_done())) as log:
+            self._log = log
             while self.progress.epoch < self.recipe.epochs:
                 self._epoch(self.progress.epoch + 1)
                 self._save()
                 self._stop_if_asked()
         return self.progress
 
+    def _steps_done(self) -> int:
+        part = self.progress.part
+        return self._steps_before(self.progress.epoch + 1) + (part.step if part else 0)
+
+    def _steps_before(self, epoch: int) -> int:
+        return (epoch - 1) * len(self.loader)
+
     def _resume(self) -> None:
-        loaded = newest_checkpoint(self.checkpoint)
+        loaded = processes.of_first(lambda: newest_checkpoint(self.checkpoint))
+        processes.follow_first(self.method.state_dict().values())
         if loaded is None:
             return
         model, optimizer, self.progress = loaded
@@ -131,11 +145,13 @@ class Trainer:
         for step, batch in enumerate(self._bar(epoch, meter.step), meter.step):
             done = (epoch - 1 + step / len(self.loader)) / self.recipe.epochs
             self._set_rate(epoch, done)
-            meter.add(self._step(batch, done), len(batch.label))
+            meter.add(self._step(batch, done), batch)
             if step % CHECK_EVERY == CHECK_EVERY - 1:
                 meter.check(self.checkpoint)
+                self._note(meter)
             self._pause(meter)
         self._check(meter)
+        self._note(meter)
         self._advance(meter)
         self._report(meter.means(), meter.fresh / self._clock.total)
 
@@ -143,9 +159,15 @@ class Trainer:
         """Set the random numbers and account to where the epoch starts or goes on."""
         part = self.progress.part
         if part is None:
-            seed_all(self.recipe.seed, f"epoch {epoch}")
+            number = processes.number()
+            seed_all(self.recipe.seed, f"epoch {epoch}" + (f" process {number}" if number else ""))
+        elif len(part.rng) != processes.count():
+            raise InputError(
+                f"{self.checkpoint} is of a training by {len(part.rng)} processes within an epoch; "
+                f"go on with as many ({_ANEW})"
+            )
         else:
-            set_rng_state(part.rng[0], self.device)
+            set_rng_state(part.rng[processes.number()], self.device)
         self._clock = _Clock()
         return _Meter(self.recipe.method, epoch, part, self.device)
 
@@ -160,14 +182,13 @@ class Trainer:
             peak_memory=max(former.peak_memory, self.memory.peak()),
             history=[*former.history, meter.means()] if whole else former.history,
             origin=self.origin,
-            part=None if whole else meter.part([rng_state(self.device)]),
+            part=None if whole else meter.part(processes.from_all(rng_state(self.device))),
         )
 
     def _pause(self, meter: _Meter) -> None:
         """Write a checkpoint within an epoch where one is due, and stop where that is asked for."""
-        ended = meter.step == len(self.loader)
-        due = self._clock.since_saving() > SAVE_EVERY
-        if ended or not (self._stop.signal or due):
+        asked = self._stop.signal or int(self._clock.since_saving() > SAVE_EVERY)
+        if meter.step == len(self.loader) or not processes.greatest(asked):
             return
         self._check(meter)
         self._advance(meter)
@@ -176,16 +197,31 @@ class Trainer:
 
     def _save(self) -> None:
         model, optimizer = self.method.state_dict(), self.optimizer.state_dict()
-        save_checkpoint(self.checkpoint, model, optimizer, self.progress, self.kept)
+        if processes.is_first():
+            save_checkpoint(self.checkpoint, model, optimizer, self.progress, self.kept)
         self._clock.saved()
 
     def _stop_if_asked(self) -> None:
-        if not self._stop.signal:
+        number = processes.greatest(self._stop.signal)
+        if not number:
             return
         part = self.progress.part
         where = f"epoch {self.progress.epoch} of {self.recipe.epochs}"
         step = f" and {part.step} of {len(self.loader)} steps" if part else ""
-        raise StoppedError(self._stop.signal, f"a checkpoint was written after {where}{step}")
+        raise StoppedError(number, f"a checkpoint was written after {where}{step}")
+
+    def _note(self, meter: _Meter) -> None:
+        """Add an entry to the log, of the steps since the last one."""
+        images, losses, seconds = meter.since_last()
+        if not images:
+            return
+        values = {
+            "epoch": meter.epoch,
+            "lr": self.rate * self._factor,
+            "images_per_second": images / seconds,
+            "peak_memory_bytes": self.memory.peak(),
+        }
+        self._log.write(self._steps_before(meter.epoch) + meter.step, values, losses)
 
     def _report(self, losses: dict[str, float], rate: float) -> None:
         text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
@@ -199,18 +235,20 @@ class Trainer:
             raise _diverged(self.recipe.method, "a weight", meter.epoch, self.checkpoint)
 
     def _step(self, batch: Batch, done: float) -> dict[str, Tensor]:
+        batch = replace(batch, joint=self.recipe.batch_loss == "global")
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = self.method.training_step(batch, done)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
+        processes.join_gradients(self.method, batch.share)
         self.optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
 
     def _set_rate(self, epoch: int, done: float) -> None:
-        factor = rate_factor(self.recipe.schedule, self.rate, epoch, done)
+        self._factor = rate_factor(self.recipe.schedule, self.rate, epoch, done)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * self._factor
 
     def _bar(self, epoch: int, first: int) -> Iterator[Batch]:
         label = f"{self.recipe.method} seed {self.recipe.seed} epoch {epoch}/{self.recipe.epochs}"
@@ -220,7 +258,7 @@ class Trainer:
             len(self.loader),
             initial=first,
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and processes.is_first()),
         )
         return iter(batches)
 
@@ -253,13 +291,15 @@ class _Meter:
         self.step, self.images = (part.step, part.images) if part else (0, 0)
         self._begun = self.images
         sums = part.sums if part else {}
-        self._sums = {name: total.to(device) for name, total in sums.items()}
+        former = {name: total.to(device) for name, total in sums.items()}
+        self._sums = dict(former) if processes.is_first() else {}  # of this process
+        self._noted = self.images, former, time.perf_counter()
 
-    def add(self, losses: dict[str, Tensor], images: int) -> None:
+    def add(self, losses: dict[str, Tensor], batch: Batch) -> None:
         self.step += 1
-        self.images += images
+        self.images += batch.count if batch.whole is None else batch.whole
         for name, value in losses.items():
-            weighted = value.double() * images
+            weighted = value.double() * batch.count
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
 
     @property
@@ -268,15 +308,30 @@ class _Meter:
         return self.images - self._begun
 
     def part(self, rng: list[dict[str, Any]]) -> Part:
-        return Part(self.step, self.images, dict(self._sums), rng)
+        return Part(self.step, self.images, self._totals(), rng)
+
+    def _totals(self) -> dict[str, Tensor]:
+        """Sums over the images of all processes."""
+        return {name: processes.total(own) for name, own in self._sums.items()}
 
     def check(self, checkpoint: Path) -> None:
-        if torch.isfinite(self._sums["loss"]):
+        if torch.isfinite(self._totals()["loss"]):
             return
         raise _diverged(self.method, "the loss", self.epoch, checkpoint)
 
+    def since_last(self) -> tuple[int, dict[str, float], float]:
+        """Images, mean losses and seconds since this was asked last, or the meter was made."""
+        before, sums, then = self._noted
+        self._noted = self.images, self._totals(), time.perf_counter()
+        images = self.images - before
+        means = {
+            name: float(total - sums[name] if name in sums else total) / max(images, 1)
+            for name, total in self._noted[1].items()
+        }
+        return images, means, self._noted[2] - then
+
     def means(self) -> dict[str, float]:
-        return {name: float(total) / self.images for name, total in self._sums.items()}
+        return {name: float(total) / self.images for name, total in self._totals().items()}
 
 
 def _diverged(method: str, what: str, epoch: int, checkpoint: Path) -> WsolbenchError:
