@@ -115,7 +115,7 @@ class Trainer:
         return self._steps_before(self.progress.epoch + 1) + (part.step if part else 0)
 
     def _steps_before(self, epoch: int) -> int:
-        return (epoch - 1) * len(self.loader)
+        return sum(self.loader.batches(before) for before in range(1, epoch))
 
     def _resume(self) -> None:
         loaded = processes.of_first(lambda: newest_checkpoint(self.checkpoint))
@@ -142,8 +142,9 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         self.method.train()
         meter = self._begin(epoch)
+        steps = self.loader.batches(epoch)
         for step, batch in enumerate(self._bar(epoch, meter.step), meter.step):
-            done = (epoch - 1 + step / len(self.loader)) / self.recipe.epochs
+            done = (epoch - 1 + step / steps) / self.recipe.epochs
             self._set_rate(epoch, done)
             meter.add(self._step(batch, done), batch)
             if step % CHECK_EVERY == CHECK_EVERY - 1:
@@ -173,7 +174,7 @@ class Trainer:
 
     def _advance(self, meter: _Meter) -> None:
         """Bring the progress to where the account stands."""
-        former, whole = self.progress, meter.step == len(self.loader)
+        former, whole = self.progress, meter.step == self.loader.batches(meter.epoch)
         before = former.part.images if former.part else 0
         self.progress = Progress(
             epoch=meter.epoch if whole else former.epoch,
@@ -188,7 +189,7 @@ class Trainer:
     def _pause(self, meter: _Meter) -> None:
         """Write a checkpoint within an epoch where one is due, and stop where that is asked for."""
         asked = self._stop.signal or int(self._clock.since_saving() > SAVE_EVERY)
-        if meter.step == len(self.loader) or not processes.greatest(asked):
+        if meter.step == self.loader.batches(meter.epoch) or not processes.greatest(asked):
             return
         self._check(meter)
         self._advance(meter)
@@ -207,7 +208,8 @@ class Trainer:
             return
         part = self.progress.part
         where = f"epoch {self.progress.epoch} of {self.recipe.epochs}"
-        step = f" and {part.step} of {len(self.loader)} steps" if part else ""
+        steps = self.loader.batches(self.progress.epoch + 1) if part else 0
+        step = f" and {part.step} of {steps} steps" if part else ""
         raise StoppedError(number, f"a checkpoint was written after {where}{step}")
 
     def _note(self, meter: _Meter) -> None:
@@ -255,7 +257,7 @@ class Trainer:
         batches = tqdm(
             self.loader.epoch(epoch, first),
             label,
-            len(self.loader),
+            self.loader.batches(epoch),
             initial=first,
             leave=False,
             disable=not (sys.stderr.isatty() and processes.is_first()),

@@ -94,8 +94,8 @@ _EULER_BY_MASK = np.array([_euler(mask) for mask in range(256)], np.int8)
 
 
 @compiled
-def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
-    """Pixels (y << 32 | x) by rank, in raster order within each, and where each rank starts."""
+def _by_rank(ranks: Ranks, cuts: int) -> tuple[_Int, Ints]:
+    """Pixels (y << 16 | x) by rank, in raster order within each, and where each rank starts."""
     height, width = ranks.shape
     starts = np.zeros(cuts + 2, np.int64)
     for y in range(height):
@@ -103,12 +103,12 @@ def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
             starts[ranks[y, x] + 1] += 1
     for rank in range(cuts + 1):
         starts[rank + 1] += starts[rank]
-    order = np.empty(height * width, np.int64)
+    order = np.empty(height * width, np.int32)
     end = starts.copy()
     for y in range(height):
         for x in range(width):
             rank = ranks[y, x]
-            order[end[rank]] = y << 32 | x
+            order[end[rank]] = y << 16 | x
             end[rank] += 1
     return order, starts
 
@@ -156,7 +156,7 @@ def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) ->
 
 @compiled
 def _grow(
-    pixels: Ints,
+    pixels: _Int,
     rank: int,
     labels: _Int,
     stride: int,
@@ -168,7 +168,7 @@ def _grow(
     """Add the pixels of one rank.
 
     Args:
-        pixels: y << 32 | x of each.
+        pixels: y << 16 | x of each.
         rank: their rank, which stamps the regions that change.
         labels: region of each pixel, with a border of one pixel all round; 0 for none. Only its
             root is up to date.
@@ -184,7 +184,7 @@ def _grow(
     count = 0
     steps = _DY * stride + _DX
     for i in range(len(pixels)):
-        y, x = pixels[i] >> 32, pixels[i] & 0xFFFFFFFF
+        y, x = pixels[i] >> 16, pixels[i] & 0xFFFF
         p = (y + 1) * stride + x + 1
         mask = (
             (labels[p + 1] != 0) * 1
@@ -217,6 +217,8 @@ def _grow(
             touched[count] = root
             count += 1
         labels[p] = root
+        if root == _OUTSIDE:  # whose measures nobody asks for
+            continue
         regions[root, _SIZE] += 1
         regions[root, _LEFT] = min(regions[root, _LEFT], x)
         regions[root, _TOP] = min(regions[root, _TOP], y)
@@ -493,7 +495,7 @@ def _score_holes(
 
 @compiled
 def _sweep_holes(
-    order: Ints, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
+    order: _Int, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
 ) -> None:
     """Raise ``peaks`` by the boxes of all holes: 4-connected background off the border."""
     labels, regions, touched = _tables(height, width)
