@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -54,7 +55,7 @@ def analyse(file: Path, titles: Titles) -> str:
     """
     result = read_result(file)
     runs = _Runs.read(Row((result,)), _folder(file))
-    table, index = runs.tables[0], _index(result, runs.tables[0])
+    table, index = runs.tables[0], shown_level(result, runs.tables[0])
     parts = (
         f"{_name(runs, titles)}, {len(table)} images",
         _figures(runs),
@@ -95,6 +96,48 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
         _verdict(ranked, *compared[ranked]),
     )
     return "\n\n".join(parts)
+
+
+class Lead(NamedTuple):
+    """How far one row is ahead of another.
+
+    Attributes:
+        points: difference of the means in percent points.
+        interval: of the difference.
+        shown: whether it is shown to be ahead at all, at the 5% level.
+    """
+
+    points: float
+    interval: Interval
+    shown: bool
+
+
+def lead(first: Row, second: Row, figure: Figure, folder: Path) -> Lead | None:
+    """Say how far a row is ahead; None where the tables of both do not tell."""
+    try:
+        runs = [_Runs.read(row, folder) for row in (first, second)]
+    except InputError:
+        return None
+    a, b = (_values(of, figure) for of in runs)
+    if a is None or b is None or runs[0].tables[0].image_id != runs[1].tables[0].image_id:
+        return None
+    return Lead(100 * float(a.mean() - b.mean()), difference_interval(a, b), _apart(a, b))
+
+
+def read_tables(row: Row, folder: Path) -> Sequence[ImageTable]:
+    """Read the tables of a row's seeds.
+
+    Raises:
+        InputError: when one is missing or does not fit, or they are of other images.
+    """
+    return _Runs.read(row, folder).tables
+
+
+def shown_level(result: Result, table: ImageTable) -> int:
+    """Number of the threshold at which a run's boxes are shown: its own, else the best one."""
+    if result.threshold is None:
+        return derived.best_level(table)
+    return derived.level(table, result.threshold)
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -150,12 +193,6 @@ def _in_common(a: _Runs, b: _Runs) -> dict[Figure, tuple[F.Floats, F.Floats]]:
 
 def _place(figure: Figure) -> int:
     return FIGURES.index(figure)
-
-
-def _index(result: Result, table: ImageTable) -> int:
-    if result.threshold is None:
-        return derived.best_level(table)
-    return derived.level(table, result.threshold)
 
 
 # ------------------------------------------------------------------------------------------- text
@@ -258,17 +295,21 @@ def _compared(figure: Figure, a: F.Floats, b: F.Floats) -> list[str]:
 
 
 def _verdict(figure: Figure, a: F.Floats, b: F.Floats) -> str:
-    """Both the paired test and the interval that knows of seeds must agree."""
-    low, high = difference_interval(a, b)
-    p = paired_p(a.mean(axis=0) - b.mean(axis=0))
+    low, _ = difference_interval(a, b)
     title = FIGURE_TITLES[figure]
-    if p >= _LEVEL or low <= 0 <= high:
+    if not _apart(a, b):
         said = f"Neither is shown to be ahead by {title} (5% level)."
     else:
         said = f"The {'first' if low > 0 else 'second'} is ahead by {title} (5% level)."
     if min(len(a), len(b)) > 1:
         return said
     return f"{said} One seed tells nothing of others: this speaks of these runs."
+
+
+def _apart(a: F.Floats, b: F.Floats) -> bool:
+    """Both the paired test and the interval that knows of seeds must agree."""
+    low, high = difference_interval(a, b)
+    return paired_p(a.mean(axis=0) - b.mean(axis=0)) < _LEVEL and not low <= 0 <= high
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -20,8 +20,9 @@ from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
-from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
@@ -164,7 +165,8 @@ class Run:
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
             result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
-            log.info("wrote %s", save_result(result, self.places.results, outcome.table))
+            beside = outcome.table, self.examples(protocol)
+            log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
         return results
 
@@ -185,6 +187,13 @@ class Run:
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
         return scores_of(protocol, self._scorer)
+
+    def examples(self, protocol: Protocol) -> Examples | None:
+        """Maps of a few images of ``test``, for pictures; None from a method without maps."""
+        samples = self.dataset.samples("test")
+        names = set(chosen(sample.image_id for sample in samples))
+        loader = self._eval(protocol, [s for s in samples if s.image_id in names])
+        return collect(live_predictions(self.method, loader, self.recipe.precision == "bf16"))
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
         recipe, samples = self.recipe, self.dataset.samples("train")
@@ -360,9 +369,12 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
 
 
-def supervision(recipe: Recipe, info: MethodInfo) -> str:
-    """What the method saw beside the images."""
-    if recipe.train_labels == "official":
-        return info.supervision
-    more = "" if info.supervision == "labels" else f"{info.supervision}, "
-    return f"{more}shuffled labels"
+def supervision(recipe: Recipe) -> str:
+    """What the methods of a run and of all that it builds on saw beside the images."""
+    chain = recipe.chain()
+    kinds = {METHODS.get(r.method).info.supervision for r in chain}
+    seen = [kind for kind in ("labels", "boxes") if kind in kinds]
+    if recipe.train_labels == "shuffled":
+        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
+    others = ", ".join(r.method for r in chain[1:])
+    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"

@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         results = prepared(recipe, request).execute()
         made |= {result.identity(): result for result in results}
         _say(results)
-        warn(write_leaderboard(arguments.results, titles()))
+        warn(write_leaderboard(arguments.results, titles()).problems)
     print(f"\n{tables.terminal(made.values(), titles())}\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
     return 0

@@ -6,15 +6,26 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from wsolbench.cli.common import Parser, add_command, add_results, titles, warn
+from wsolbench.cli.common import (
+    Parser,
+    add_command,
+    add_data_root,
+    add_results,
+    data_root,
+    titles,
+    warn,
+)
 
 
 def add_table(sub: Any) -> Parser:
     """Add ``table``."""
     parser = add_command(
-        sub, "table", "Print the tables of a results folder, make its leaderboard.", _table
+        sub, "table", "Print the tables of a results folder, make its leaderboard and page.", _table
     )
     add_results(parser)
+    add_data_root(parser)
+    text = "pictures in the page: all there are data of, those that may be handed on, or none"
+    parser.add_argument("--pictures", default="all", choices=("all", "free", "none"), help=text)
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
@@ -23,18 +34,17 @@ def add_table(sub: Any) -> Parser:
 
 def _table(arguments: argparse.Namespace) -> int:
     from wsolbench import tables
-    from wsolbench.analysis import row_intervals
     from wsolbench.leaderboard import write_leaderboard
-    from wsolbench.results import load_results
+    from wsolbench.report.page import Source, write_page
 
-    results, _ = load_results(arguments.results)
-    intervals, _ = row_intervals(results, arguments.results)
-    warn(write_leaderboard(arguments.results, titles()))
+    board = write_leaderboard(arguments.results, titles())
+    source = Source(data_root(arguments), arguments.pictures)
+    warn([*board.problems, *write_page(arguments.results, board, titles(), source)])
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
-    text = renderers[arguments.format](results, titles(), intervals)
+    text = renderers[arguments.format](board.results, titles(), board.intervals)
     print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
-        tables.curves_csv(results, arguments.curves)
+        tables.curves_csv(board.results, arguments.curves)
     return 0
 
 

@@ -1,0 +1,482 @@
+"""The leaderboard as one HTML file: needs no server and no network, and can be handed on.
+
+All text goes through the template engine's escaping; the page's own policy lets nothing run but the
+script that it was made with, and fetches nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from wsolbench.analysis import Lead, lead, read_tables, shown_level
+from wsolbench.errors import InputError
+from wsolbench.files import write_text
+from wsolbench.leaderboard import Board, published, read_reported
+from wsolbench.metrics import derived
+from wsolbench.protocol import Figure
+from wsolbench.ranking import Group, Row, groups
+from wsolbench.recipe import RECIPE_NAMES
+from wsolbench.report.charts import Scale, percent_scale, polyline, positive_scale, short_number
+from wsolbench.report.gallery import Strip, gallery
+from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
+from wsolbench.results import MEASURED, THRESHOLDS, Result
+from wsolbench.tables import (
+    DECIMALS,
+    FIGURE_TITLES,
+    Titles,
+    best_two,
+    commit_of,
+    device_of,
+    figure_title,
+    heading,
+    interval_text,
+    notes,
+    repeat,
+    spread,
+)
+
+FILE_NAME = "leaderboard.html"
+#: colours that the page tells methods apart by
+_COLOURS = 8
+#: what a run costs: field of the record's cost, title, and where it is better
+_COSTS = (
+    ("parameters", "Parameters", "fewer is cheaper"),
+    ("macs", "Multiply-accumulates an image", "fewer is cheaper"),
+    ("train_images_per_second", "Images trained on a second", "more is cheaper"),
+)
+#: curve, title of its chart
+_CURVES = (
+    ("box_acc_30", "Box accuracy at IoU 0.3"),
+    ("box_acc_50", "Box accuracy at IoU 0.5"),
+    ("box_acc_70", "Box accuracy at IoU 0.7"),
+)
+_UNIT = Scale(0, 1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pictures of a page come from, and which of them it may show."""
+
+    root: Path
+    allowed: Allowed
+
+
+def write_page(folder: Path, board: Board, titles: Titles, source: Source) -> list[str]:
+    """Write ``leaderboard.html`` beside the other leaderboard.
+
+    Args:
+        folder: of results.
+        board: what is in it.
+        titles: name of a method to its title.
+        source: of pictures.
+
+    Returns:
+        One line for each file of maps that cannot be used; the page is made of the others.
+
+    Raises:
+        InputError: when the folder cannot be written to.
+    """
+    problems: list[str] = []
+    page = _Page(folder, board, titles, source)
+    made = [page.group(number, group, problems) for number, group in enumerate(page.groups, 1)]
+    text = _template().render(
+        groups=made,
+        problems=[*board.problems, *problems],
+        made_from=made_from(folder),
+        newest=max((r.created for r in board.results), default=None),
+        records=len(board.results),
+        published=_published(titles),
+        filters=_filters(made),
+        style=_part("leaderboard.css"),
+        script=_part("leaderboard.js"),
+        style_hash=_policy_hash(_part("leaderboard.css")),
+        script_hash=_policy_hash(_part("leaderboard.js")),
+        kinds=derived.KINDS,
+    )
+    write_text(folder / FILE_NAME, text)
+    return problems
+
+
+def made_from(folder: Path) -> str:
+    """SHA-256 over the records of a folder and the parts of the page: what a page was made from."""
+    digest = hashlib.sha256()
+    for file in sorted((folder / MEASURED).glob("*.json")):
+        digest.update(file.read_bytes())
+    for name in ("leaderboard.html", "leaderboard.css", "leaderboard.js"):
+        digest.update(_part(name).encode("utf-8"))
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------- template
+
+
+def _part(name: str) -> str:
+    return (resources.files("wsolbench") / "templates" / name).read_text("utf-8")
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = short_number
+    return environment.get_template("leaderboard.html")
+
+
+def _policy_hash(text: str) -> str:
+    """How the page's policy names the one script or style that it allows."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+
+class _Page:
+    def __init__(self, folder: Path, board: Board, titles: Titles, source: Source) -> None:
+        self.folder, self.board, self.titles, self.source = folder, board, titles, source
+        self.groups = sorted(groups(board.results), key=_order)
+        methods = sorted({r.recipe.method for r in board.results})
+        self.colours = {method: n % _COLOURS for n, method in enumerate(methods)}
+
+    def group(self, number: int, group: Group, problems: list[str]) -> dict[str, Any]:
+        """All that the template says of a group."""
+        first, ranked = group.first, group.ranked_by
+        labels = row_labels(group, self.titles)
+        rows = [self._row(f"g{number}r{n + 1}", group, n, labels[n]) for n in range(len(labels))]
+        scale = percent_scale(_forest_values(group, self.board.intervals))
+        return {
+            "id": f"g{number}",
+            "title": first.dataset.title,
+            "regime": first.recipe.name,
+            "protocol": first.protocol.title,
+            "heading": heading(group),
+            "data": f"{first.dataset.classes} classes, {first.dataset.test} test images",
+            "notes": notes(group, self.board.intervals),
+            "ranked": None if ranked is None else figure_title(group, ranked),
+            "verdict": self._verdict(group, labels),
+            "columns": [
+                {"title": FIGURE_TITLES[f], "oracle": f in group.oracle} for f in group.figures
+            ],
+            "rows": rows,
+            "forest": _forest(group, scale, self.board.intervals),
+            "scale": scale,
+            "charts": _curve_charts(group),
+            "answers": self._answers(group),
+            "costs": _cost_charts(group, scale),
+            "gallery": self._gallery(group, problems),
+        }
+
+    def _row(self, name: str, group: Group, number: int, label: str) -> dict[str, Any]:
+        row, method = group.rows[number], group.rows[number].first.recipe.method
+        first = row.first
+        before = [r for r in group.rows[:number] if r.first.recipe.method == method]
+        return {
+            "id": name,
+            "rank": row.rank,
+            "label": label,
+            "ranked": None if group.ranked_by is None else spread(row, figure=group.ranked_by),
+            "backbone": first.recipe.backbone,
+            "supervision": first.supervision,
+            "pretraining": first.pretraining,
+            "device": device_of(first),
+            "key": first.recipe_key,
+            "epochs": first.recipe.epochs if first.recipe.trained else None,
+            "batch": first.recipe.batch_size if first.recipe.trained else None,
+            "colour": self.colours[method],
+            "dash": len(before) % 3,
+            "cells": [self._cell(group, number, figure) for figure in group.figures],
+            "threshold": row.threshold(),
+            "source": first.threshold_source,
+            "records": [_record(result) for result in row.results],
+            "commands": repeat(row),
+            "cost": first.cost,
+        }
+
+    def _cell(self, group: Group, number: int, figure: Figure) -> dict[str, Any]:
+        row = group.rows[number]
+        found = self.board.intervals.get(row.identities) if figure == group.ranked_by else None
+        mean, _, std = spread(row, figure=figure).partition(" ± ")
+        return {
+            "value": row.mean(figure),
+            "mean": mean,
+            "std": std,
+            "interval": None if found is None else interval_text(found),
+            "place": best_two(group, figure).get(number),
+        }
+
+    def _verdict(self, group: Group, labels: Sequence[str]) -> str:
+        """In one sentence, which row is ahead and by how much."""
+        ranked = [row for row in group.rows if row.rank is not None]  # which come first
+        figure = group.ranked_by
+        if figure is None or not ranked:
+            return "There is no figure to rank by."
+        if len(ranked) == 1:
+            return f"Only {labels[0]} was run here."
+        found = lead(ranked[0], ranked[1], figure, self.folder)
+        if found is None:
+            gap = (ranked[0].mean(figure) or 0) - (ranked[1].mean(figure) or 0)
+            ahead = f"{labels[0]} leads {labels[1]} by {gap:.1f} points."
+            return f"{ahead} How sure that is their records do not tell: images were not kept."
+        return _lead_text(labels, found)
+
+    def _answers(self, group: Group) -> list[dict[str, Any]]:
+        """Share of each kind of answer in percent, by row, mean over its seeds."""
+        found = []
+        for number, row in enumerate(group.rows):
+            shares = _kinds(row, self.folder)
+            if shares is not None:
+                found.append({"row": number, "parts": _stacked(shares)})
+        return found
+
+    def _gallery(self, group: Group, problems: list[str]) -> dict[str, Any] | None:
+        found = gallery(group, self.folder, problems)
+        if found is None:
+            return None
+        names = [strip.image_id for strip in found.strips]
+        pictures = album(group.first, names, self.source.root, self.source.allowed)
+        return {
+            "frame": found.frame,
+            "rows": found.rows,
+            "why": pictures.why,
+            "free": pictures.free,
+            "strips": [_strip(strip, pictures) for strip in found.strips],
+        }
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    """Thresholds from held-out images first, then the regimes, then by name."""
+    held_out = any(r.threshold_source == "held-out" for r in group.results)
+    data = group.first.dataset
+    regime = RECIPE_NAMES.index(group.first.recipe.name)
+    return not held_out, regime, data.title, data.fingerprint, group.first.protocol.name
+
+
+def row_labels(group: Group, titles: Titles) -> list[str]:
+    """Name each row by as little as tells it from the others: method, then what it is made of."""
+    parts = [_parts(row, titles) for row in group.rows]
+    labels = []
+    for own in parts:
+        rivals = [other for other in parts if other is not own]
+        said = own[:1]
+        for place in range(1, len(own)):
+            rivals = [other for other in rivals if other[:place] == own[:place]]
+            if any(other[place] != own[place] for other in rivals) and own[place]:
+                said.append(own[place])
+        labels.append(", ".join(said))
+    return labels
+
+
+def _parts(row: Row, titles: Titles) -> list[str]:
+    recipe, result = row.first.recipe, row.first
+    control = "" if recipe.train_labels == "official" else f"{recipe.train_labels} labels"
+    method = titles.get(recipe.method, recipe.method)
+    return [method, control, recipe.backbone, device_of(result), f"recipe {result.recipe_key}"]
+
+
+def _lead_text(names: Sequence[str], found: Lead) -> str:
+    low, high = found.interval
+    interval = f"95% interval {low:.1f} to {high:.1f}"
+    if found.shown:
+        return f"{names[0]} is ahead of {names[1]} by {found.points:.1f} points ({interval})."
+    return (
+        f"{names[0]} is not shown to be ahead of {names[1]}: "
+        f"{found.points:.1f} points between them, {interval}."
+    )
+
+
+def _record(result: Result) -> dict[str, Any]:
+    name = result.file_name()
+    return {
+        "seed": result.recipe.seed,
+        "href": f"{MEASURED}/{name}",
+        "name": name,
+        "commit": commit_of(result),
+        "created": result.created.date().isoformat(),
+        "device": result.environment.device,
+        "threshold": result.threshold,
+        "figures": [
+            (FIGURE_TITLES[figure], f"{value:.{DECIMALS}f}")
+            for figure, value in result.figures.items()
+        ],
+    }
+
+
+# ------------------------------------------------------------------------------------------ charts
+
+
+def _forest_values(group: Group, intervals: Any) -> list[float]:
+    """All values that the plot of a group must hold."""
+    figure = group.ranked_by
+    if figure is None:
+        return []
+    values = [r.figures[figure] for r in group.results if figure in r.figures]
+    values += [r.figures["max_box_acc"] for r in group.results if "max_box_acc" in r.figures]
+    for row in group.rows:
+        values += intervals.get(row.identities, ())
+    return values
+
+
+def _forest(group: Group, scale: Scale, intervals: Any) -> list[dict[str, Any]]:
+    """Each row's figure with its interval and its seeds, and the best a threshold could give."""
+    marks: list[dict[str, Any]] = []
+    figure = group.ranked_by
+    for row in group.rows:
+        mean = None if figure is None else row.mean(figure)
+        if figure is None or mean is None:
+            marks.append({})
+            continue
+        oracle = row.mean("max_box_acc") if figure == "gt_known_loc" else None
+        found = intervals.get(row.identities)
+        marks.append(
+            {
+                "at": scale.at(mean),
+                "hollow": figure in group.oracle,
+                "interval": found and [scale.at(value) for value in found],
+                "seeds": [scale.at(r.figures[figure]) for r in row.results],
+                "oracle": None if oracle is None else scale.at(oracle),
+            }
+        )
+    return marks
+
+
+def _curve_charts(group: Group) -> list[dict[str, Any]]:
+    """One chart a curve: all rows' means over their seeds, and where their thresholds are."""
+    charts = []
+    for curve, title in _CURVES:
+        lines = [line for n, row in enumerate(group.rows) if (line := _line(n, row, curve))]
+        if lines:
+            charts.append({"title": title, "lines": lines, "x": _UNIT, "y": Scale(0, 100)})
+    return charts
+
+
+def _line(number: int, row: Row, curve: str) -> dict[str, Any] | None:
+    with_curve = [r for r in row.results if curve in r.curves]
+    if len(with_curve) < len(row.results):
+        return None
+    levels = [value or 0.0 for value in row.first.curves[THRESHOLDS]]
+    if any(len(r.curves[curve]) != len(levels) for r in with_curve) or len(levels) < 2:
+        return None
+    values = np.array([[np.nan if v is None else v for v in r.curves[curve]] for r in with_curve])
+    mean = values.mean(axis=0)
+    points = [None if np.isnan(v) else float(v) for v in mean]
+    y = Scale(0, 100)
+    threshold = row.threshold()
+    mark = None
+    if threshold is not None:
+        nearest = int(np.argmin(np.abs(np.array(levels) - threshold)))
+        if points[nearest] is not None:
+            mark = _UNIT.at(levels[nearest]), 100 - y.at(float(mean[nearest]))
+    return {"row": number, "pieces": polyline(levels, points, _UNIT, y), "mark": mark}
+
+
+def _kinds(row: Row, folder: Path) -> list[float] | None:
+    if not all(result.table for result in row.results):
+        return None
+    try:
+        tables = read_tables(row, folder)
+    except InputError:  # which the intervals report
+        return None
+    counts = [
+        np.bincount(derived.kinds(t, shown_level(r, t)), minlength=len(derived.KINDS)) / len(t)
+        for r, t in zip(row.results, tables, strict=True)
+    ]
+    return [100 * float(share) for share in np.mean(counts, axis=0)]
+
+
+def _stacked(shares: Sequence[float]) -> list[dict[str, float]]:
+    starts = np.cumsum([0.0, *shares])
+    return [
+        {"from": round(float(start), 3), "share": round(share, 3)}
+        for start, share in zip(starts, shares, strict=False)
+    ]
+
+
+def _cost_charts(group: Group, y: Scale) -> list[dict[str, Any]]:
+    charts = []
+    for name, title, hint in _COSTS:
+        figure = group.ranked_by
+        points = []
+        for number, row in enumerate(group.rows):
+            costs = [getattr(result.cost, name) for result in row.results]
+            mean = None if figure is None else row.mean(figure)
+            if mean is not None and all(costs):
+                points.append((number, fmean(costs), mean))
+        if points:
+            x = positive_scale([cost for _, cost, _ in points])
+            marks = [
+                {"row": n, "x": x.at(cost), "y": 100 - y.at(mean), "cost": cost, "mean": mean}
+                for n, cost, mean in points
+            ]
+            charts.append({"title": title, "hint": hint, "marks": marks, "x": x, "y": y})
+    return charts
+
+
+# ---------------------------------------------------------------------------------------- pictures
+
+
+def _strip(strip: Strip, pictures: Album) -> dict[str, Any]:
+    picture = pictures.pictures.get(strip.image_id)
+    return {
+        "name": strip.image_id,
+        "title": picture.title if picture else f"class {strip.label}",
+        "ratio": picture.ratio if picture else 1.0,
+        "picture": jpeg_uri(picture.pixels) if picture else None,
+        "true": [_rect(box) for box in strip.true],
+        "failures": strip.failures,
+        "answers": [
+            {
+                "row": answer.row,
+                "box": _rect(answer.box),
+                "iou": answer.iou,
+                "kind": answer.kind,
+                "right": answer.right,
+                "map": None if answer.score_map is None else heat_uri(answer.score_map),
+            }
+            for answer in strip.answers
+        ],
+    }
+
+
+def _rect(box: Sequence[float]) -> dict[str, float]:
+    x0, y0, x1, y1 = box
+    return {"x": x0, "y": y0, "width": max(x1 - x0, 0), "height": max(y1 - y0, 0)}
+
+
+# ------------------------------------------------------------------------------------- other parts
+
+
+def _published(titles: Titles) -> dict[str, Any]:
+    table = published(read_reported(), set(titles.values()))
+    columns = [str(column) for column in table]
+    return {
+        "columns": columns,
+        "figures": [title for title in FIGURE_TITLES.values() if title in columns],
+        "rows": table.to_numpy().tolist(),
+    }
+
+
+def _filters(made: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    def values(name: str) -> list[str]:
+        return sorted({group[name] for group in made})
+
+    backbones = sorted({row["backbone"] for group in made for row in group["rows"]})
+    return {
+        "dataset": values("title"),
+        "regime": values("regime"),
+        "protocol": values("protocol"),
+        "backbone": backbones,
+    }
