@@ -27,7 +27,10 @@ from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
 _TRAINING = frozenset(
-    {"epochs", "batch_size", "drop_last", "resize", "flip", "optim", "schedule", "train_labels"}
+    {
+        *("shots", "draw", "epochs", "iterations", "batch_size", "drop_last", "resize", "flip"),
+        *("optim", "schedule", "train_labels"),
+    }
 )
 #: fields that describe the backbone
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})

@@ -144,6 +144,7 @@ class Identity(NamedTuple):
 
     recipe_key: str
     seed: int
+    draw: int
     split: str
     protocol: str
     fingerprint: str
@@ -170,6 +171,8 @@ class Result(_Data):
         examples: which file of example maps does; None where there is none.
         environment: where and with which code the training ended.
         scoring_commit: commit of the code that scored, which may be a later one.
+        iterations: steps of the optimiser; None where nothing was trained, and in records made
+            before they were counted.
         history: mean losses of each epoch.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
@@ -197,6 +200,7 @@ class Result(_Data):
     cost: Cost
     environment: Environment
     scoring_commit: str | None = None
+    iterations: int | None = None
     history: tuple[dict[str, CurvePoint], ...] = ()
     weights: Weights | None
     pretraining: str | None = None
@@ -223,6 +227,7 @@ class Result(_Data):
         return Identity(
             self.recipe_key,
             self.recipe.seed,
+            self.recipe.draw,
             self.split,
             self.protocol.name,
             self.dataset.fingerprint,

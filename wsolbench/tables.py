@@ -72,17 +72,24 @@ def csv(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INT
 
 def markdown(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return all groups in Markdown, each with the commands that make its rows again."""
-    return "\n\n".join(_markdown_group(group, titles, intervals) for group in groups(results))
+    shown = groups(full_data(results))
+    return "\n\n".join(_markdown_group(group, titles, intervals) for group in shown)
 
 
 def latex(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return one table a group in LaTeX, for the package booktabs."""
-    return "\n\n".join(_latex_group(group, titles, intervals) for group in groups(results))
+    shown = groups(full_data(results))
+    return "\n\n".join(_latex_group(group, titles, intervals) for group in shown)
 
 
 def terminal(results: Iterable[Result], titles: Titles) -> str:
     """Return one narrow table a group, with the main figures."""
-    return "\n\n".join(_terminal_group(group, titles) for group in groups(results))
+    return "\n\n".join(_terminal_group(group, titles) for group in groups(full_data(results)))
+
+
+def full_data(results: Iterable[Result]) -> list[Result]:
+    """Leave out trainings on few images a class, which :mod:`wsolbench.few_shot` shows."""
+    return [result for result in results if result.recipe.shots is None]
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:
@@ -134,7 +141,8 @@ def one_line(text: str) -> str:
 _LINE_COLUMNS = [
     *("dataset", "dataset_title", "fingerprint", "classes", "test_images"),
     *("regime", "protocol", "protocol_version", "rank", "method", "method_title", "backbone"),
-    *("pretraining", "supervision", "recipe_key", "seeds", "epochs", "batch_size", "holdout"),
+    *("pretraining", "supervision", "recipe_key", "seeds", "shots", "draws", "epochs"),
+    *("iterations", "batch_size", "holdout"),
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
@@ -160,7 +168,10 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "supervision": result.supervision,
         "recipe_key": result.recipe_key,
         "seeds": " ".join(map(str, row.seeds)),
+        "shots": recipe.shots,
+        "draws": "" if recipe.shots is None else " ".join(map(str, row.draws)),
         "epochs": recipe.epochs,
+        "iterations": result.iterations,
         "batch_size": recipe.batch_size,
         "holdout": recipe.holdout,
         "precision": recipe.precision,
@@ -305,8 +316,11 @@ def _conditions(result: Result) -> str:
     if not recipe.trained:
         return f"Here: nothing is trained, {shared}."
     dropped = ", last partial batch dropped" if recipe.drop_last else ""
+    length = f"{recipe.epochs} epochs"
+    if recipe.iterations is not None:
+        length = f"{recipe.iterations} iterations"
     return (
-        f"Here: {recipe.epochs} epochs, batch size {recipe.batch_size}{dropped}, "
+        f"Here: {length}, batch size {recipe.batch_size}{dropped}, "
         f"{shared} cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
     )
 

@@ -172,3 +172,28 @@ def test_compiling_is_announced_once_and_kept_in_the_users_folder(
 def test_without_any_folder_to_keep_it_in_it_is_compiled_anew(fixed_copy: Path) -> None:
     nowhere = fixed_copy.parent / "__pycache__"  # a file
     assert [_said(fixed_copy, nowhere) for _ in range(2)] == [_SAID] * 2
+
+
+_AHEAD = """
+from numba.core import event
+from wsolbench.metrics import ahead
+
+class Said(event.Listener):
+    def on_start(self, event): print(event.data["dispatcher"].py_func.__name__)
+    def on_end(self, event): pass
+
+if __name__ == "__main__":
+    ahead.compile_ahead().join()
+    event.register("numba:compile", Said())
+    ahead._compile_kernels()
+"""
+
+
+def test_kernels_compiled_ahead_are_not_compiled_again(tmp_path: Path) -> None:
+    script = tmp_path / "ahead.py"
+    script.write_text(_AHEAD)
+    places = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | places
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", _SAID)

@@ -29,11 +29,14 @@ def add_table(sub: Any) -> Parser:
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
+    text = "write accuracy over the number of training images there as CSV"
+    parser.add_argument("--few-shot", metavar="CSV", type=Path, help=text)
     return parser
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from wsolbench import tables
+    from wsolbench import few_shot, tables
+    from wsolbench.files import write_text
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.report.page import Source, write_page
 
@@ -42,9 +45,13 @@ def _table(arguments: argparse.Namespace) -> int:
     warn([*board.problems, *write_page(arguments.results, board, titles(), source)])
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
     text = renderers[arguments.format](board.results, titles(), board.intervals)
+    if arguments.format == "md":
+        text = f"{text}\n\n{few_shot.markdown(board.results, titles())}".strip()
     print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
         tables.curves_csv(board.results, arguments.curves)
+    if arguments.few_shot is not None:
+        write_text(arguments.few_shot, few_shot.csv(board.results, titles()))
     return 0
 
 

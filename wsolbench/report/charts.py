@@ -62,6 +62,12 @@ def polyline(x: Sequence[float], y: Sequence[float | None], sx: Scale, sy: Scale
     return [" ".join(piece) for piece in pieces if piece]
 
 
+def shot_places(shots: Iterable[int | None]) -> dict[int | None, float]:
+    """Place each number of images a class in percent of an axis: evenly, all (None) last."""
+    ordered = sorted(set(shots), key=lambda k: (k is None, k or 0))
+    return {k: round(100 * (n + 0.5) / len(ordered), 3) for n, k in enumerate(ordered)}
+
+
 def _step(span: float) -> float:
     size: float = 10 ** math.floor(math.log10(span / 4))
     return next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,13 +20,30 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import Lead, lead, read_tables, shown_level
 from wsolbench.errors import InputError
+from wsolbench.few_shot import (
+    Chart,
+    Curve,
+    Reference,
+    charts,
+    curve_commands,
+    label_of,
+    published_curves,
+)
+from wsolbench.few_shot import notes as few_shot_notes
 from wsolbench.files import write_text
 from wsolbench.leaderboard import Board, published, read_reported
 from wsolbench.metrics import derived
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Group, Row, groups
 from wsolbench.recipe import RECIPE_NAMES
-from wsolbench.report.charts import Scale, percent_scale, polyline, positive_scale, short_number
+from wsolbench.report.charts import (
+    Scale,
+    percent_scale,
+    polyline,
+    positive_scale,
+    short_number,
+    shot_places,
+)
 from wsolbench.report.gallery import Strip, gallery
 from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
 from wsolbench.results import MEASURED, THRESHOLDS, Result
@@ -38,6 +55,7 @@ from wsolbench.tables import (
     commit_of,
     device_of,
     figure_title,
+    full_data,
     heading,
     interval_text,
     notes,
@@ -95,6 +113,7 @@ def write_page(folder: Path, board: Board, titles: Titles, source: Source) -> li
         made_from=made_from(folder),
         newest=max((r.created for r in board.results), default=None),
         records=len(board.results),
+        few_shot=[page.few_shot(n, c) for n, c in enumerate(charts(board.results), 1)],
         published=_published(titles),
         filters=_filters(made),
         style=_part("leaderboard.css"),
@@ -148,7 +167,7 @@ def _policy_hash(text: str) -> str:
 class _Page:
     def __init__(self, folder: Path, board: Board, titles: Titles, source: Source) -> None:
         self.folder, self.board, self.titles, self.source = folder, board, titles, source
-        self.groups = sorted(groups(board.results), key=_order)
+        self.groups = sorted(groups(full_data(board.results)), key=_order)
         methods = sorted({r.recipe.method for r in board.results})
         self.colours = {method: n % _COLOURS for n, method in enumerate(methods)}
 
@@ -178,6 +197,54 @@ class _Page:
             "answers": self._answers(group),
             "costs": _cost_charts(group, scale),
             "gallery": self._gallery(group, problems),
+        }
+
+    def few_shot(self, number: int, chart: Chart) -> dict[str, Any]:
+        """All that the template says of accuracy over the number of images a class."""
+        figure = chart.figures[0]
+        references = [r for r in published_curves(chart.first.recipe.dataset) if r.figure == figure]
+        known = [point.row.mean(figure) for curve in chart.curves for point in curve.points]
+        known += [value for reference in references for _, value in reference.points]
+        y = percent_scale([value for value in known if value is not None])
+        places = shot_places([*chart.shots, *(k for r in references for k, _ in r.points)])
+        return {
+            "id": f"f{number}",
+            "title": chart.first.dataset.title,
+            "regime": chart.first.recipe.name,
+            "protocol": chart.first.protocol.title,
+            "notes": few_shot_notes(chart),
+            "figure": FIGURE_TITLES[figure],
+            "y": y,
+            "ticks": [(label_of(shots), place) for shots, place in places.items()],
+            "curves": [self._few_curve(curve, figure, places, y) for curve in chart.curves],
+            "references": [_reference(reference, places, y) for reference in references],
+        }
+
+    def _few_curve(
+        self, curve: Curve, figure: Figure, places: Mapping[int | None, float], y: Scale
+    ) -> dict[str, Any]:
+        recipe = curve.first.recipe
+        marks = []
+        for point in curve.points:
+            mean, std = point.row.mean(figure), point.row.std(figure) or 0.0
+            if mean is not None:
+                ends = [100 - y.at(min(max(v, y.low), y.high)) for v in (mean - std, mean + std)]
+                marks.append(
+                    {
+                        "x": places[point.shots],
+                        "y": 100 - y.at(mean),
+                        "ends": ends,
+                        "shots": label_of(point.shots),
+                        "text": spread(point.row, figure=figure),
+                        "runs": len(point.row.results),
+                        "records": [_record(result) for result in point.row.results],
+                    }
+                )
+        return {
+            "label": f"{self.titles.get(recipe.method, recipe.method)}, {recipe.backbone}",
+            "colour": self.colours[recipe.method],
+            "marks": marks,
+            "commands": curve_commands(curve),
         }
 
     def _row(self, name: str, group: Group, number: int, label: str) -> dict[str, Any]:
@@ -255,6 +322,13 @@ class _Page:
             "free": pictures.free,
             "strips": [_strip(strip, pictures) for strip in found.strips],
         }
+
+
+def _reference(
+    reference: Reference, places: Mapping[int | None, float], y: Scale
+) -> dict[str, Any]:
+    points = [(places[shots], 100 - y.at(value)) for shots, value in reference.points]
+    return {"label": reference.label, "source": reference.source, "points": points}
 
 
 def _order(group: Group) -> tuple[Any, ...]:
