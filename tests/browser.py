@@ -130,9 +130,9 @@ def browser_tab(program: str, profile: Path) -> Iterator[Tab]:
         os.dup2(kept[1], 4)
 
     command = [program, *_FLAGS, f"--user-data-dir={profile}"]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    null = subprocess.DEVNULL
     process = subprocess.Popen(
-        command, stderr=subprocess.DEVNULL, preexec_fn=connect, close_fds=False, **quiet
+        command, stdin=null, stdout=null, stderr=null, preexec_fn=connect, close_fds=False
     )
     os.close(to_read)
     os.close(back_write)

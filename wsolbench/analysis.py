@@ -16,7 +16,14 @@ from wsolbench.metrics.image_table import ImageTable
 from wsolbench.metrics.resampling import Interval, difference_interval, interval, paired_p
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import RANKED_BY, Row, groups
-from wsolbench.results import MEASURED, Identity, Result, load_results, read_result, read_table
+from wsolbench.results import (
+    Identity,
+    Result,
+    load_results,
+    read_result,
+    read_table,
+    records_folder,
+)
 from wsolbench.tables import FIGURE_TITLES, Intervals, Titles, interval_text
 
 _SURFACE_IOUS = tuple(i / 10 for i in range(1, 10))
@@ -54,7 +61,7 @@ def analyse(file: Path, titles: Titles) -> str:
         InputError: when the file is no record of a results folder, or has no table that fits it.
     """
     result = read_result(file)
-    runs = _Runs.read(Row((result,)), _folder(file))
+    runs = _Runs.read(Row((result,)), records_folder(file))
     table, index = runs.tables[0], shown_level(result, runs.tables[0])
     parts = (
         f"{_name(runs, titles)}, {len(table)} images",
@@ -76,7 +83,7 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
         InputError: when a file is no record of a results folder, a table is missing or does not fit
             its record, both are of one row, or the images are not the same.
     """
-    a, b = (_Runs.read(_row_of(file), _folder(file)) for file in (first, second))
+    a, b = (_Runs.read(_row_of(file), records_folder(file)) for file in (first, second))
     if a.row.identities == b.row.identities:
         raise InputError(f"{first.name} and {second.name} are seeds of one row; compare two rows")
     if a.tables[0].image_id != b.tables[0].image_id:
@@ -158,16 +165,10 @@ class _Runs:
         return cls(row, tables)
 
 
-def _folder(file: Path) -> Path:
-    if file.resolve().parent.name != MEASURED:
-        raise InputError(f"{file}: a record is read where it was written, in {MEASURED}/")
-    return file.resolve().parent.parent
-
-
 def _row_of(file: Path) -> Row:
     """The row that a record stands in: all seeds with a table."""
     own = read_result(file)
-    results, _ = load_results(_folder(file))
+    results, _ = load_results(records_folder(file))
     row = next(r for g in groups(results) for r in g.rows if own.identity() in r.identities)
     kept = tuple(result for result in row.results if result.table is not None)
     return Row(kept or (own,))

@@ -62,11 +62,12 @@ def small_map(native: Map) -> NDArray[np.uint8]:
     if is_dead(native):
         return np.zeros((1, 1), np.uint8)
     height, width = (min(side, SIDE) for side in native.shape)
-    small = native.astype(np.float64)
+    small: NDArray[Any] = native.astype(np.float64)
+    small = small / np.abs(small).max()  # so that no range is too wide for its type
     if (height, width) != native.shape:
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
-    low, high = small.min(), small.max()
-    return np.rint(255 * (small - low) / max(high - low, 1e-12)).astype(np.uint8)
+    above = small - small.min()
+    return np.asarray(np.rint(255 * above / (above.max() or 1.0)), dtype=np.uint8)
 
 
 def to_bytes(examples: Examples) -> bytes:

@@ -90,7 +90,7 @@ class Chart:
     @property
     def shots(self) -> list[int | None]:
         """Numbers of images a class that some curve has, in their order, all last."""
-        return _ordered({point.shots for curve in self.curves for point in curve.points})
+        return ordered({point.shots for curve in self.curves for point in curve.points})
 
     @property
     def figures(self) -> list[Figure]:
@@ -180,7 +180,8 @@ def _first(item: tuple[tuple[object, ...], object]) -> str:
     return repr(item[0])
 
 
-def _ordered(shots: Iterable[int | None]) -> list[int | None]:
+def ordered(shots: Iterable[int | None]) -> list[int | None]:
+    """Sort numbers of images a class, all (None) last."""
     return sorted(shots, key=lambda k: (k is None, k or 0))
 
 
@@ -193,7 +194,7 @@ def _curve(members: Iterable[Result]) -> Curve:
     by_shots: defaultdict[int | None, list[Result]] = defaultdict(list)
     for result in members:
         by_shots[result.recipe.shots].append(result)
-    return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in _ordered(by_shots)))
+    return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in ordered(by_shots)))
 
 
 def _published_points(rows: pd.DataFrame) -> tuple[tuple[int | None, float], ...]:

@@ -10,8 +10,9 @@ import glob
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -272,7 +273,7 @@ def save_result(
     new = {_beside(file, stamp): contents[name] for name, stamp in stamps.items()}
     try:
         for beside, content in new.items():
-            write_atomically(beside, lambda stream, content=content: stream.write(content))
+            write_atomically(beside, _writer(content))
         result = result.model_copy(update=stamps)
         write_text(file, _json(result.model_dump(mode="json")) + "\n")
     except BaseException:
@@ -315,6 +316,10 @@ def _read_beside(result: Result, folder: Path, stamp: FileStamp | None, what: st
     return content
 
 
+def _writer(content: bytes) -> Callable[[IO[bytes]], object]:
+    return lambda stream: stream.write(content)
+
+
 def _stamp(content: bytes) -> FileStamp:
     return FileStamp(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
@@ -340,6 +345,17 @@ def read_result(file: Path) -> Result:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{file}: no result record: {_why(error)}") from error
+
+
+def records_folder(file: Path) -> Path:
+    """Return the results folder that a record lies in.
+
+    Raises:
+        InputError: when it lies elsewhere.
+    """
+    if file.resolve().parent.name != MEASURED:
+        raise InputError(f"{file}: a record is read where it was written, in {MEASURED}/")
+    return file.resolve().parent.parent
 
 
 def load_results(folder: Path) -> Loaded:

@@ -29,7 +29,7 @@ from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
-from wsolbench.method import Method, Options
+from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
@@ -415,12 +415,9 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
 
 
-def supervision(recipe: Recipe) -> str:
-    """What the methods of a run and of all that it builds on saw beside the images."""
-    chain = recipe.chain()
-    kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    seen = [kind for kind in ("labels", "boxes") if kind in kinds]
-    if recipe.train_labels == "shuffled":
-        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
-    others = ", ".join(r.method for r in chain[1:])
-    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"
+def supervision(recipe: Recipe, info: MethodInfo) -> str:
+    """What the method saw beside the images."""
+    if recipe.train_labels == "official":
+        return info.supervision
+    more = "" if info.supervision == "labels" else f"{info.supervision}, "
+    return f"{more}shuffled labels"

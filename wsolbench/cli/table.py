@@ -1,4 +1,4 @@
-"""The commands ``table`` and ``analyse``: what the records say."""
+"""The commands ``table``, ``analyse`` and ``figure``: what the records say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wsolbench.cli.common import (
     add_data_root,
     add_results,
     data_root,
+    names,
     titles,
     warn,
 )
@@ -71,4 +72,32 @@ def _analyse(arguments: argparse.Namespace) -> int:
 
     first, second = arguments.record, arguments.other
     print(analyse(first, titles()) if second is None else compare(first, second, titles()))
+    return 0
+
+
+def add_figure(sub: Any) -> Parser:
+    """Add ``figure``."""
+    text = "Draw a figure for a paper, as PDF and PNG, of the comparison that a record stands in."
+    parser = add_command(sub, "figure", text, _figure)
+    text = "pictures with maps and boxes, accuracy over the threshold, or over images a class"
+    parser.add_argument("kind", choices=("grid", "curve", "few-shot"), help=text)
+    text = "record in results/measured"
+    parser.add_argument("record", metavar="RECORD", type=Path, help=text)
+    text = "folder to write to (./figures)"
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("figures"), help=text)
+    text = "only these methods"
+    parser.add_argument("--method", metavar="M[,M2...]", type=names, default=[], help=text)
+    text = "images of the grid (a few that are chosen by nothing but their names)"
+    parser.add_argument("--images", metavar="ID[,ID2...]", type=names, default=[], help=text)
+    add_data_root(parser)
+    return parser
+
+
+def _figure(arguments: argparse.Namespace) -> int:
+    from wsolbench.report.figures import draw
+
+    kind, record, out = arguments.kind, arguments.record, arguments.out
+    shown = arguments.method, arguments.images
+    for file in draw(kind, record, out, titles(), data_root(arguments), *shown):
+        print(f"wrote {file}")
     return 0

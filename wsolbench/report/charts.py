@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from wsolbench.few_shot import ordered
+
 #: points of a curve that a chart draws
 POINTS = 125
 
@@ -41,7 +43,7 @@ class Scale:
 def percent_scale(values: Iterable[float]) -> Scale:
     """An axis of percentages that holds the values, from one multiple of ten to another."""
     known = list(values) or [0.0, 100.0]
-    low = max(0, math.floor(min(known) / 10) * 10)
+    low = min(90, math.floor(min(known) / 10) * 10)
     return Scale(low, min(100, max(math.ceil(max(known) / 10) * 10, low + 10)))
 
 
@@ -64,8 +66,8 @@ def polyline(x: Sequence[float], y: Sequence[float | None], sx: Scale, sy: Scale
 
 def shot_places(shots: Iterable[int | None]) -> dict[int | None, float]:
     """Place each number of images a class in percent of an axis: evenly, all (None) last."""
-    ordered = sorted(set(shots), key=lambda k: (k is None, k or 0))
-    return {k: round(100 * (n + 0.5) / len(ordered), 3) for n, k in enumerate(ordered)}
+    in_order = ordered(set(shots))
+    return {k: round(100 * (n + 0.5) / len(in_order), 3) for n, k in enumerate(in_order)}
 
 
 def _step(span: float) -> float:

@@ -23,7 +23,7 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one row's first seed says of one image.
+    """What one seed of a row says of one image.
 
     Attributes:
         row: number of the row in its group.
@@ -74,7 +74,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """The first seed of a row."""
+    """The first seed of a row that keeps examples."""
 
     number: int
     ranked: bool
@@ -109,13 +109,14 @@ def _gallery(shown: Sequence[_Shown]) -> Gallery | None:
 
 
 def _shown(number: int, row: Row, folder: Path, problems: list[str]) -> _Shown | None:
+    result = next((r for r in row.results if r.table and r.examples), row.first)
     try:
-        table = read_table(row.first, folder)
+        table = read_table(result, folder)
     except InputError:  # which the intervals report
         return None
-    index = shown_level(row.first, table)
+    index = shown_level(result, table)
     kinds = derived.kinds(table, index)
-    examples = _examples(row.first, folder, problems)
+    examples = _examples(result, folder, problems)
     return _Shown(number, row.rank is not None, table, index, kinds, examples)
 
 

@@ -33,8 +33,9 @@ from wsolbench.few_shot import notes as few_shot_notes
 from wsolbench.files import write_text
 from wsolbench.leaderboard import Board, published, read_reported
 from wsolbench.metrics import derived
+from wsolbench.metrics import functional as F
 from wsolbench.protocol import Figure
-from wsolbench.ranking import Group, Row, groups
+from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import RECIPE_NAMES
 from wsolbench.report.charts import (
     Scale,
@@ -44,11 +45,12 @@ from wsolbench.report.charts import (
     short_number,
     shot_places,
 )
+from wsolbench.report.curves import row_curve
 from wsolbench.report.gallery import Strip, gallery
+from wsolbench.report.labels import row_labels
 from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
-from wsolbench.results import MEASURED, THRESHOLDS, Result
+from wsolbench.results import MEASURED, Result
 from wsolbench.tables import (
-    DECIMALS,
     FIGURE_TITLES,
     Titles,
     best_two,
@@ -297,7 +299,7 @@ class _Page:
         if found is None:
             gap = (ranked[0].mean(figure) or 0) - (ranked[1].mean(figure) or 0)
             ahead = f"{labels[0]} leads {labels[1]} by {gap:.1f} points."
-            return f"{ahead} How sure that is their records do not tell: images were not kept."
+            return f"{ahead} How sure that is, their records do not tell: not all keep a table."
         return _lead_text(labels, found)
 
     def _answers(self, group: Group) -> list[dict[str, Any]]:
@@ -337,28 +339,6 @@ def _order(group: Group) -> tuple[Any, ...]:
     data = group.first.dataset
     regime = RECIPE_NAMES.index(group.first.recipe.name)
     return not held_out, regime, data.title, data.fingerprint, group.first.protocol.name
-
-
-def row_labels(group: Group, titles: Titles) -> list[str]:
-    """Name each row by as little as tells it from the others: method, then what it is made of."""
-    parts = [_parts(row, titles) for row in group.rows]
-    labels = []
-    for own in parts:
-        rivals = [other for other in parts if other is not own]
-        said = own[:1]
-        for place in range(1, len(own)):
-            rivals = [other for other in rivals if other[:place] == own[:place]]
-            if any(other[place] != own[place] for other in rivals) and own[place]:
-                said.append(own[place])
-        labels.append(", ".join(said))
-    return labels
-
-
-def _parts(row: Row, titles: Titles) -> list[str]:
-    recipe, result = row.first.recipe, row.first
-    control = "" if recipe.train_labels == "official" else f"{recipe.train_labels} labels"
-    method = titles.get(recipe.method, recipe.method)
-    return [method, control, recipe.backbone, device_of(result), f"recipe {result.recipe_key}"]
 
 
 def _lead_text(names: Sequence[str], found: Lead) -> str:
@@ -438,23 +418,26 @@ def _curve_charts(group: Group) -> list[dict[str, Any]]:
 
 
 def _line(number: int, row: Row, curve: str) -> dict[str, Any] | None:
-    with_curve = [r for r in row.results if curve in r.curves]
-    if len(with_curve) < len(row.results):
+    found = row_curve(row, curve)
+    if found is None:
         return None
-    levels = [value or 0.0 for value in row.first.curves[THRESHOLDS]]
-    if any(len(r.curves[curve]) != len(levels) for r in with_curve) or len(levels) < 2:
+    levels, values = found
+    mean, y = values.mean(axis=0), Scale(0, 100)
+    points = [None if np.isnan(value) else value for value in mean.tolist()]
+    pieces = polyline(levels.tolist(), points, _UNIT, y)
+    return {"row": number, "pieces": pieces, "mark": _mark(row.threshold(), levels, mean, y)}
+
+
+def _mark(
+    threshold: float | None, levels: F.Floats, mean: F.Floats, y: Scale
+) -> tuple[float, float] | None:
+    """Where a curve is at the threshold in use."""
+    if threshold is None:
         return None
-    values = np.array([[np.nan if v is None else v for v in r.curves[curve]] for r in with_curve])
-    mean = values.mean(axis=0)
-    points = [None if np.isnan(v) else float(v) for v in mean]
-    y = Scale(0, 100)
-    threshold = row.threshold()
-    mark = None
-    if threshold is not None:
-        nearest = int(np.argmin(np.abs(np.array(levels) - threshold)))
-        if points[nearest] is not None:
-            mark = _UNIT.at(levels[nearest]), 100 - y.at(float(mean[nearest]))
-    return {"row": number, "pieces": polyline(levels, points, _UNIT, y), "mark": mark}
+    nearest = int(np.argmin(np.abs(levels - threshold)))
+    if np.isnan(mean[nearest]):
+        return None
+    return _UNIT.at(float(levels[nearest])), 100 - y.at(float(mean[nearest]))
 
 
 def _kinds(row: Row, folder: Path) -> list[float] | None:

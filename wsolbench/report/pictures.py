@@ -89,7 +89,7 @@ def album(result: Result, names: Sequence[str], root: Path, allowed: Allowed) ->
 
 def _read(dataset: Dataset, result: Result, names: Sequence[str]) -> Album:
     by_name = {sample.image_id: sample for sample in dataset.samples("test")}
-    pictures = {name: _picture(dataset, by_name[name], result) for name in names}
+    pictures = {name: _picture(dataset, by_name[name], result) for name in names if name in by_name}
     return Album(pictures, free=dataset.free)
 
 
@@ -119,7 +119,7 @@ def heat_colours(count: int) -> NDArray[np.uint8]:
     anchors = np.array([*_HEAT, *_HEAT_END], dtype=np.float64)
     places = np.linspace(0, len(anchors) - 1, count)
     channels = [np.interp(places, np.arange(len(anchors)), channel) for channel in anchors.T]
-    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(channels, axis=1)), dtype=np.uint8)
 
 
 def _uri(image: Image.Image, kind: str, **options: int | bool) -> str:
