@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 from tabulate import tabulate
@@ -137,10 +137,7 @@ def published_curves(dataset: str) -> list[Reference]:
     table = read_table("few_shot.csv")
     rows = table[table["dataset"] == dataset]
     columns = ["method", "backbone", "figure", "source"]
-    return [
-        Reference(f"{method}, {backbone}, as published", figure, _published_points(of), source)
-        for (method, backbone, figure, source), of in rows.groupby(columns, sort=False)
-    ]
+    return [_reference(of) for _, of in rows.groupby(columns, sort=False)]
 
 
 def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
@@ -195,6 +192,12 @@ def _curve(members: Iterable[Result]) -> Curve:
     for result in members:
         by_shots[result.recipe.shots].append(result)
     return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in ordered(by_shots)))
+
+
+def _reference(rows: pd.DataFrame) -> Reference:
+    first = {str(column): str(value) for column, value in rows.iloc[0].items()}
+    label = f"{first['method']}, {first['backbone']}, as published"
+    return Reference(label, cast(Figure, first["figure"]), _published_points(rows), first["source"])
 
 
 def _published_points(rows: pd.DataFrame) -> tuple[tuple[int | None, float], ...]:

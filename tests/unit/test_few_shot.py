@@ -224,7 +224,7 @@ def test_tables_say_spread_runs_and_length() -> None:
     line = next(text for text in page.splitlines() if "Alpha" in text and "GT-known" in text)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[4:] == ["42.00 ± 1.00 (3)", "44.00 ± 1.00 (3)", "70.00", "80.00"]
-    assert "| -" in next(t for t in page.splitlines() if "Beta" in t and "GT-known" in t)
+    assert " - |" in next(t for t in page.splitlines() if "Beta" in t and "GT-known" in t)
     commands = [text for text in page.splitlines() if text.startswith("python ")]
     base = "python run_benchmark.py --method alpha --dataset birds --set iterations=140"
     assert f"{base} --device cpu --shots 1,3 --draws 3 --seed 0" in commands
