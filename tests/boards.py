@@ -119,4 +119,4 @@ def _map(sample: Sample, noise: int, draw: np.random.Generator) -> NDArray[np.fl
     inside = (np.abs(x - (x0 + x1) / 2 - shift[0]) < (x1 - x0) / 2) & (
         np.abs(y - (y0 + y1) / 2 - shift[1]) < (y1 - y0) / 2
     )
-    return inside + 0.1 * noise * draw.random(inside.shape)
+    return np.asarray(inside + 0.1 * noise * draw.random(inside.shape))

@@ -112,23 +112,29 @@ class Lead(NamedTuple):
         points: difference of the means in percent points.
         interval: of the difference.
         shown: whether it is shown to be ahead at all, at the 5% level.
+        seeds: how many of each row's this is of: those with a table.
     """
 
     points: float
     interval: Interval
     shown: bool
+    seeds: tuple[int, int]
 
 
 def lead(first: Row, second: Row, figure: Figure, folder: Path) -> Lead | None:
     """Say how far a row is ahead; None where the tables of both do not tell."""
+    rows = [Row(tuple(r for r in row.results if r.table)) for row in (first, second)]
+    if not all(row.results for row in rows):
+        return None
     try:
-        runs = [_Runs.read(row, folder) for row in (first, second)]
+        runs = [_Runs.read(row, folder) for row in rows]
     except InputError:
         return None
     a, b = (_values(of, figure) for of in runs)
     if a is None or b is None or runs[0].tables[0].image_id != runs[1].tables[0].image_id:
         return None
-    return Lead(100 * float(a.mean() - b.mean()), difference_interval(a, b), _apart(a, b))
+    points = 100 * float(a.mean() - b.mean())
+    return Lead(points, difference_interval(a, b), _apart(a, b), (len(a), len(b)))
 
 
 def read_tables(row: Row, folder: Path) -> Sequence[ImageTable]:

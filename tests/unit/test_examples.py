@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from records import make_result
 
 from wsolbench.errors import InputError
@@ -44,7 +45,7 @@ def test_the_choice_depends_on_names_alone(names: list[str]) -> None:
 
 @given(arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=90)))
 @settings(deadline=None)
-def test_any_map_becomes_a_small_one(native: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_any_map_becomes_a_small_one(native: NDArray[np.float64]) -> None:
     small = small_map(native)
     assert small.dtype == np.uint8
     assert max(small.shape) <= SIDE

@@ -60,7 +60,8 @@ def test_a_figure_is_written_twice_and_the_same_again(
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
     assert files[0].read_bytes().startswith(b"%PDF")
     assert b"CreationDate" not in files[0].read_bytes()
-    pixels = np.asarray(Image.open(files[1]).convert("RGB"))
+    with Image.open(files[1]) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
     assert min(pixels.shape[:2]) > 500
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
@@ -72,7 +73,8 @@ def test_the_grid_shows_the_methods_and_images_that_are_asked_for(
     sizes = []
     for more in (["--images", "test<i>1"], ["--images", "test<i>1", "--method", "alpha,beta"]):
         succeed(*words, "--out", tmp_path, *more)
-        sizes.append(Image.open(next(tmp_path.glob("*.png"))).size)
+        with Image.open(next(tmp_path.glob("*.png"))) as picture:
+            sizes.append(picture.size)
     (wide, high), (narrow, same) = sizes
     assert wide > high
     assert narrow < 0.85 * wide

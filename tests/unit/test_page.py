@@ -133,7 +133,7 @@ def test_the_verdict_is_that_of_the_comparison(folder: Path, root: Path) -> None
     text, _ = page(folder, root)
     (group,) = groups(load_results(folder).results)
     files = [folder / MEASURED / row.first.file_name() for row in group.rows[:2]]
-    said = compare(*files, {}).splitlines()
+    said = compare(files[0], files[1], {}).splitlines()
     line = next(line for line in said if line.startswith("GT-known"))
     ahead, low, high = re.findall(r"[-+]?\d+\.\d+", line)[2:5]
     (verdict,) = re.findall(r'<p class="verdict">(.*?)</p>', text)

@@ -109,7 +109,8 @@ def _gallery(shown: Sequence[_Shown]) -> Gallery | None:
 
 
 def _shown(number: int, row: Row, folder: Path, problems: list[str]) -> _Shown | None:
-    result = next((r for r in row.results if r.table and r.examples), row.first)
+    with_table = [r for r in row.results if r.table] or [row.first]
+    result = next((r for r in with_table if r.examples), with_table[0])
     try:
         table = read_table(result, folder)
     except InputError:  # which the intervals report

@@ -296,11 +296,17 @@ class _Page:
         if len(ranked) == 1:
             return f"Only {labels[0]} was run here."
         found = lead(ranked[0], ranked[1], figure, self.folder)
+        if found is not None and found.seeds == tuple(len(row.results) for row in ranked[:2]):
+            return _lead_text(labels, found)
+        gap = (ranked[0].mean(figure) or 0) - (ranked[1].mean(figure) or 0)
+        ahead = f"{labels[0]} leads {labels[1]} by {gap:.1f} points."
         if found is None:
-            gap = (ranked[0].mean(figure) or 0) - (ranked[1].mean(figure) or 0)
-            ahead = f"{labels[0]} leads {labels[1]} by {gap:.1f} points."
-            return f"{ahead} How sure that is, their records do not tell: not all keep a table."
-        return _lead_text(labels, found)
+            return f"{ahead} How sure that is, their records do not tell: they keep no table."
+        low, high = found.interval
+        return (
+            f"{ahead} The {found.seeds[0]} and {found.seeds[1]} seeds that keep a table of images "
+            f"are {found.points:.1f} apart (95% interval {low:.1f} to {high:.1f})."
+        )
 
     def _answers(self, group: Group) -> list[dict[str, Any]]:
         """Share of each kind of answer in percent, by row, mean over its seeds."""
