@@ -303,9 +303,10 @@ class _Page:
         if found is None:
             return f"{ahead} How sure that is, their records do not tell: they keep no table."
         low, high = found.interval
+        seeds = f"{found.seeds[0]} of {labels[0]}, {found.seeds[1]} of {labels[1]}"
         return (
-            f"{ahead} The {found.seeds[0]} and {found.seeds[1]} seeds that keep a table of images "
-            f"are {found.points:.1f} apart (95% interval {low:.1f} to {high:.1f})."
+            f"{ahead} The seeds that keep a table of images ({seeds}) are {found.points:.1f} "
+            f"points apart, 95% interval {low:.1f} to {high:.1f}."
         )
 
     def _answers(self, group: Group) -> list[dict[str, Any]]:
