@@ -13,7 +13,8 @@ import torch
 from pydantic import ValidationError
 
 from wsolbench import backbones, environment
-from wsolbench.cost import count_macs, count_parameters
+from wsolbench.compiled import check_compiler, compile_method
+from wsolbench.cost import count_macs, count_parameters, localization_cost
 from wsolbench.data.loader import (
     DecodedImages,
     EvalLoader,
@@ -22,7 +23,7 @@ from wsolbench.data.loader import (
     batches_an_epoch,
 )
 from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
-from wsolbench.device import check_precision
+from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights
@@ -39,11 +40,13 @@ from wsolbench.results import (
     MEASURED,
     Cost,
     DatasetStamp,
+    Inference,
     ProtocolStamp,
     Result,
     Weights,
     save_result,
 )
+from wsolbench.saved_run import save_run
 from wsolbench.scoring import Outcome, save_predictions, score, scores_of
 from wsolbench.validation import validation_line
 
@@ -126,6 +129,7 @@ class Run:
         places: where to read and write everything else.
         device: where to compute.
         command: the command that makes the records again.
+        compiled: compute through :mod:`wsolbench.compiled`.
 
     Raises:
         InputError: for unknown names, options or protocols, a missing dataset or weights that do
@@ -135,10 +139,19 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, data: SharedData, places: Places, device: torch.device, command: str
+        self,
+        recipe: Recipe,
+        data: SharedData,
+        places: Places,
+        device: torch.device,
+        command: str,
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.places, self.device, self.command = recipe, places, device, command
+        self.compiled = compiled
         check_precision(device, recipe.precision)
+        if compiled:
+            check_compiler(device)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
         self.dataset = data.dataset(recipe)
@@ -177,23 +190,30 @@ class Run:
     def _execute(self) -> list[Result]:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
         self.method.to(self.device).to(memory_format=torch.channels_last)
+        allow_tf32(self.recipe.precision == "tf32")
+        if self.compiled:
+            compile_method(self.method)
         progress = self.train()
+        inference = self._inference()
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
+            result = self._record(
+                protocol, outcome, progress, self._cost(progress, seconds, inference)
+            )
             beside = outcome.table, self.examples(protocol)
             log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
+        save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
     def train(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one; or leave all as it is."""
         weights = weights_stamp(self.recipe, self.places)
         origin = {
-            "environment": environment.collect(self.device).model_dump(mode="json"),
+            "environment": environment.collect(self.device, self.compiled).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
         }
         if self.loader is None:
@@ -264,7 +284,24 @@ class Run:
             self.device,
         )
 
-    def _cost(self, progress: Progress, score_seconds: float) -> Cost:
+    def _inference(self) -> Inference:
+        """Time localization on the first images of ``test``."""
+        samples = self.dataset.samples("test")[:EVAL_BATCH]
+        ((_, image, label),) = self._eval(self.protocols[0], samples)
+        bf16 = self.recipe.precision == "bf16"
+        rate, memory = localization_cost(self.method.eval(), image, label, bf16)
+        here = environment.collect(self.device, self.compiled)
+        return Inference(
+            images_per_second=rate,
+            peak_memory_bytes=memory,
+            batch_size=len(samples),
+            device_type=here.device_type,
+            device=here.device,
+            threads=here.threads,
+            compiled=here.compiled,
+        )
+
+    def _cost(self, progress: Progress, score_seconds: float, inference: Inference) -> Cost:
         parameters, trainable = count_parameters(self.method)
         rate = progress.images / progress.seconds if progress.seconds else 0.0
         return Cost(
@@ -275,6 +312,7 @@ class Run:
             score_seconds=score_seconds,
             train_images_per_second=rate,
             peak_memory_bytes=progress.peak_memory,
+            inference=inference,
         )
 
     def _record(
@@ -415,9 +453,12 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
 
 
-def supervision(recipe: Recipe, info: MethodInfo) -> str:
-    """What the method saw beside the images."""
-    if recipe.train_labels == "official":
-        return info.supervision
-    more = "" if info.supervision == "labels" else f"{info.supervision}, "
-    return f"{more}shuffled labels"
+def supervision(recipe: Recipe) -> str:
+    """What the methods of a run and of all that it builds on saw beside the images."""
+    chain = recipe.chain()
+    kinds = {METHODS.get(r.method).info.supervision for r in chain}
+    seen = [kind for kind in ("labels", "boxes") if kind in kinds]
+    if recipe.train_labels == "shuffled":
+        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
+    others = ", ".join(r.method for r in chain[1:])
+    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
 from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
@@ -146,6 +148,8 @@ _LINE_COLUMNS = [
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
+    *("machine", "parameters", "macs", "train_images_per_second", "train_memory_bytes"),
+    *("inference_images_per_second", "inference_memory_bytes"),
 ]
 
 
@@ -184,7 +188,8 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         line[figure], line[f"{figure}_std"] = row.mean(figure), row.std(figure)
     line["ranked_by"] = group.ranked_by or ""
     line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
-    return line
+    line["machine"] = ", ".join(sorted({machine(r.environment) for r in row.results}))
+    return line | asdict(costs(row.results))
 
 
 def _curve(result: Result, name: str) -> pd.DataFrame:

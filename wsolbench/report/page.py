@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import Lead, lead, read_tables, shown_level
+from wsolbench.cost_table import costs, machine
 from wsolbench.errors import InputError
 from wsolbench.few_shot import (
     Chart,
@@ -68,11 +68,12 @@ from wsolbench.tables import (
 FILE_NAME = "leaderboard.html"
 #: colours that the page tells methods apart by
 _COLOURS = 8
-#: what a run costs: field of the record's cost, title, and where it is better
+#: what a row costs: field of its costs, title, and which way is better
 _COSTS = (
-    ("parameters", "Parameters", "fewer is cheaper"),
-    ("macs", "Multiply-accumulates an image", "fewer is cheaper"),
-    ("train_images_per_second", "Images trained on a second", "more is cheaper"),
+    ("parameters", "parameters", "fewer is cheaper"),
+    ("macs", "multiply-accumulates an image", "fewer is cheaper"),
+    ("train_images_per_second", "images trained on a second", "more is cheaper"),
+    ("inference_images_per_second", "images localized a second", "more is cheaper"),
 )
 #: curve, title of its chart
 _CURVES = (
@@ -272,7 +273,8 @@ class _Page:
             "source": first.threshold_source,
             "records": [_record(result) for result in row.results],
             "commands": repeat(row),
-            "cost": first.cost,
+            "cost": costs(row.results),
+            "machine": machine(first.environment),
         }
 
     def _cell(self, group: Group, number: int, figure: Figure) -> dict[str, Any]:
@@ -475,10 +477,10 @@ def _cost_charts(group: Group, y: Scale) -> list[dict[str, Any]]:
         figure = group.ranked_by
         points = []
         for number, row in enumerate(group.rows):
-            costs = [getattr(result.cost, name) for result in row.results]
+            cost = getattr(costs(row.results), name)
             mean = None if figure is None else row.mean(figure)
-            if mean is not None and all(costs):
-                points.append((number, fmean(costs), mean))
+            if mean is not None and cost:
+                points.append((number, cost, mean))
         if points:
             x = positive_scale([cost for _, cost, _ in points])
             marks = [
