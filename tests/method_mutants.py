@@ -104,6 +104,12 @@ class LossPerImage(Sound):
         return {"loss": each.mean(), "each": each}
 
 
+class BlindToBoxes(Sound):
+    """Declares boxes and trains on labels."""
+
+    info = MethodInfo(title="Blind to boxes", paper="none", year=2000, supervision="boxes")
+
+
 class NoLoss(Sound):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         return {"cls": super().training_step(batch, progress)["loss"]}
@@ -334,6 +340,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     OtherOptions: ("recipes", "'temperature': Input should be less than 2"),
     LossPerImage: ("training-output", "'each' of training_step is no scalar tensor: a tensor (4,)"),
     NoLoss: ("training-output", "not a dict with 'loss'"),
+    BlindToBoxes: ("boxes-in-training", "the loss is the same with other boxes"),
     UnusedParameter: ("gradients", "unused gets no gradient"),
     DetachedBackbone: ("gradients", "vit.cls_token gets no gradient"),
     LateNan: ("gradients", "the loss is nan at progress 0.99"),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from wsolbench.columns import result_text
 from wsolbench.errors import InputError
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
@@ -208,7 +209,7 @@ def _place(figure: Figure) -> int:
 def _name(runs: _Runs, titles: Titles) -> str:
     first = runs.row.first
     seeds = ", ".join(map(str, runs.row.seeds))
-    method = titles.get(first.recipe.method, first.recipe.method)
+    method = result_text(first, titles)
     plural = "s" if len(runs.row.seeds) > 1 else ""
     of = f"{first.dataset.name}, protocol {first.protocol.name}"
     draws = ", ".join(map(str, runs.row.draws))

@@ -157,6 +157,34 @@ class Weights(_Data):
     sha256: str | None = None
 
 
+class InputStamp(_Data):
+    """A run that another one builds on.
+
+    Attributes:
+        role: the recipe's field that names it.
+        of: method of the run that builds on it.
+        method: its own.
+        run: its name, as its checkpoint's folder has it.
+        commit: of the code that trained it; None outside of a checkout.
+        sha256: of the trained method's state, see :func:`wsolbench.engine.weights.state_digest`.
+        protocol, threshold, percentile: how its maps became boxes, where these were learnt.
+    """
+
+    role: str
+    of: str
+    method: str
+    run: str
+    recipe_key: str
+    seed: int
+    supervision: str
+    pretraining: str | None
+    commit: str | None
+    sha256: str
+    protocol: str | None = None
+    threshold: Level | None = None
+    percentile: Level | None = None
+
+
 class FileStamp(_Data):
     """A file beside the record, named by its content."""
 
@@ -201,7 +229,8 @@ class Result(_Data):
         history: mean losses of each epoch.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
-        supervision: what the method may see beside the images.
+        supervision: what the method may see beside the images, and the runs that it builds on.
+        inputs: those runs, each before the ones that it builds on in turn.
         command: the one command that makes this record again.
         created: end of the run, with time zone.
     """
@@ -230,6 +259,7 @@ class Result(_Data):
     weights: Weights | None
     pretraining: str | None = None
     supervision: str
+    inputs: tuple[InputStamp, ...] = ()
     command: str
     created: AwareDatetime
 
@@ -242,6 +272,11 @@ class Result(_Data):
             if not has_own_axis(name) and len(values) != count:
                 raise ValueError(f"curve '{name}': {len(values)} values for {count} thresholds")
         return self
+
+    @property
+    def saw_boxes(self) -> bool:
+        """Whether boxes shaped the weights, in this run or one that it builds on."""
+        return "boxes" in self.supervision.split(", ")
 
     def identity(self) -> Identity:
         """Return what makes this record one experiment.

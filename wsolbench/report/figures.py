@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
 from wsolbench import few_shot
+from wsolbench.columns import result_text
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.examples import chosen
 from wsolbench.files import write_atomically
@@ -260,8 +261,8 @@ def _points(
     known = [(p, mean) for p in curve.points if (mean := p.row.mean(figure)) is not None]
     x = [place(point.shots) for point, _ in known]
     spread = [point.row.std(figure) or 0.0 for point, _ in known]
-    recipe = curve.first.recipe
-    label = f"{titles.get(recipe.method, recipe.method)}, {recipe.backbone.partition('.')[0]}"
+    backbone = curve.first.recipe.backbone.partition(".")[0]
+    label = f"{result_text(curve.first, titles)}, {backbone}"
     means = [mean for _, mean in known]
     style: dict[str, Any] = {"color": colour, "lw": 1.3, "marker": "o", "ms": 4, "capsize": 2}
     axis.errorbar(x, means, spread, label=label, **style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wsolbench.columns import result_text
 from wsolbench.ranking import Group, Row
 from wsolbench.tables import Titles, device_of
 
@@ -24,5 +25,10 @@ def _said(own: list[str], rows: list[list[str]]) -> list[str]:
 def _parts(row: Row, titles: Titles) -> list[str]:
     recipe, result = row.first.recipe, row.first
     control = "" if recipe.train_labels == "official" else f"{recipe.train_labels} labels"
-    method = titles.get(recipe.method, recipe.method)
-    return [method, control, recipe.backbone, device_of(result), f"recipe {result.recipe_key}"]
+    return [
+        result_text(result, titles),
+        control,
+        recipe.backbone,
+        device_of(result),
+        f"recipe {result.recipe_key}",
+    ]

@@ -18,6 +18,7 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import Lead, lead, read_tables, shown_level
+from wsolbench.columns import pretraining_text, result_text
 from wsolbench.cost_table import costs, machine
 from wsolbench.errors import InputError
 from wsolbench.few_shot import (
@@ -52,6 +53,7 @@ from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
 from wsolbench.results import MEASURED, Result
 from wsolbench.tables import (
     FIGURE_TITLES,
+    UNDEFINED,
     Titles,
     best_two,
     commit_of,
@@ -244,7 +246,7 @@ class _Page:
                     }
                 )
         return {
-            "label": f"{self.titles.get(recipe.method, recipe.method)}, {recipe.backbone}",
+            "label": f"{result_text(curve.first, self.titles)}, {recipe.backbone}",
             "colour": self.colours[recipe.method],
             "marks": marks,
             "commands": curve_commands(curve),
@@ -261,7 +263,7 @@ class _Page:
             "ranked": None if group.ranked_by is None else spread(row, figure=group.ranked_by),
             "backbone": first.recipe.backbone,
             "supervision": first.supervision,
-            "pretraining": first.pretraining,
+            "pretraining": pretraining_text(first, UNDEFINED),
             "device": device_of(first),
             "key": first.recipe_key,
             "epochs": first.recipe.epochs if first.recipe.trained else None,
