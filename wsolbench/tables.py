@@ -500,15 +500,23 @@ def _marked(group: Group) -> dict[tuple[int, str], int]:
     }
 
 
+def borrowed(row: Row, figure: Figure) -> bool:
+    """Whether a figure depends on class scores that are another run's."""
+    return figure in CLASSIFIED and external_classifier(row.first.recipe)
+
+
 def best_two(group: Group, figure: Figure) -> dict[int, int]:
     """Numbers of the rows that are best (0) and second (1) in a figure, ties included.
 
-    Controls take no place, nor is there one where fewer than two rows have the figure.
+    Controls take no place, nor do class scores of another run, nor is there one where fewer than
+    two rows have the figure.
     """
     means = {
         number: round(mean, DECIMALS)
         for number, row in enumerate(group.rows)
-        if row.rank is not None and (mean := row.mean(figure)) is not None
+        if row.rank is not None
+        and not borrowed(row, figure)
+        and (mean := row.mean(figure)) is not None
     }
     order = sorted(set(means.values()), reverse=True)[:2] if len(means) > 1 else []
     return {number: order.index(mean) for number, mean in means.items() if mean in order}

@@ -190,8 +190,13 @@ def _curve(group: Group, titles: Titles) -> Drawing:
     if not any(drawn):
         raise InputError("no record of this comparison keeps curves of box accuracy")
     axis.set(xlabel="threshold", ylabel="box accuracy (%), IoU ≥ 0.5", xlim=(0, 1), ylim=(0, 100))
-    axis.legend(frameon=False, fontsize=6.5)
+    _legend(axis)
     return drawing
+
+
+def _legend(axis: Axes) -> None:
+    # beside the curves, which may go anywhere
+    axis.legend(frameon=False, fontsize=6.5, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _pairs(group: Group, labels: Sequence[str]) -> list[tuple[Row, str]]:
@@ -246,7 +251,7 @@ def _few_shot(chart: few_shot.Chart, titles: Titles) -> Drawing:
         axis.plot(x, values, ":", color="0.4", lw=1.2, marker="x", ms=4, label=reference.label)
     axis.set_xticks(range(len(shots)), [few_shot.label_of(k) for k in shots])
     axis.set(xlabel="training images a class", ylabel=f"{FIGURE_TITLES[figure]} (%)")
-    axis.legend(frameon=False, fontsize=6.5)
+    _legend(axis)
     return drawing
 
 

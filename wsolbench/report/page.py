@@ -56,6 +56,7 @@ from wsolbench.tables import (
     UNDEFINED,
     Titles,
     best_two,
+    borrowed,
     commit_of,
     device_of,
     figure_title,
@@ -289,6 +290,7 @@ class _Page:
             "std": std,
             "interval": None if found is None else interval_text(found),
             "place": best_two(group, figure).get(number),
+            "borrowed": borrowed(row, figure),
         }
 
     def _verdict(self, group: Group, labels: Sequence[str]) -> str:
