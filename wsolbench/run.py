@@ -37,6 +37,7 @@ from wsolbench.engine.checkpoint import KEPT, Progress, checkpoints
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer
@@ -290,7 +291,8 @@ class Run:
                 protocol, outcome, progress, self._cost(progress, seconds, inference)
             )
             if processes.is_first():
-                log.info("wrote %s", save_result(result, self.places.results, outcome.table))
+                beside = outcome.table, self.examples(protocol)
+                log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
         if processes.is_first():
             save_run(self.folder, self.method, results, self.dataset.class_names)
@@ -427,6 +429,12 @@ class Run:
         if self.loader is None:
             return None
         return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
+
+    def examples(self, protocol: Protocol) -> Examples | None:
+        """Maps of a few images of ``test``, for pictures; None from a method without maps."""
+        names = set(chosen(sample.image_id for sample in self.splits["test"]))
+        samples = [sample for sample in self.splits["test"] if sample.image_id in names]
+        return collect(self.predictions(protocol.geometry, samples))
 
     def _train_loader(self, samples: list[Sample]) -> TrainLoader:
         recipe, images = self.recipe, self.images

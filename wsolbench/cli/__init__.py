@@ -81,6 +81,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "score": score.add_score,
         "table": table.add_table,
         "analyse": table.add_analyse,
+        "figure": table.add_figure,
         "list": plugins.add_list,
         "show": plugins.add_show,
         "check": plugins.add_check,

@@ -104,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
         made |= {result.identity(): result for result in results}
         _say(results)
         if processes.is_first():
-            warn(write_leaderboard(arguments.results, titles()))
+            warn(write_leaderboard(arguments.results, titles()).problems)
     shown = (render(made.values(), titles()) for render in (tables.terminal, few_shot.terminal))
     print("\n" + "\n\n".join(text for text in shown if text) + "\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
