@@ -45,6 +45,7 @@ from wsolbench.results import (
     Weights,
     save_result,
 )
+from wsolbench.saved_run import save_run
 from wsolbench.scoring import Outcome, save_predictions, score, scores_of
 from wsolbench.validation import validation_line
 
@@ -203,6 +204,7 @@ class Run:
             )
             log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
+        save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
     def train(self) -> Progress:

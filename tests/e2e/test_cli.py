@@ -345,7 +345,18 @@ def test_run_benchmark_is_run_and_passes_commands_through() -> None:
 
 def test_no_command_prints_the_help() -> None:
     done = succeed()
-    for command in ("run", "score", "table", "analyse", "list", "show", "check", "new-method"):
+    commands = (
+        "run",
+        "predict",
+        "score",
+        "table",
+        "analyse",
+        "list",
+        "show",
+        "check",
+        "new-method",
+    )
+    for command in commands:
         assert f"    {command} " in done.out
 
 

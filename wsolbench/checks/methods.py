@@ -82,15 +82,15 @@ class Subject:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The default recipe with its backbone made small.
+        """The default recipe for a small backbone in place of its own.
 
         Raises:
             InputError: when the method has no such recipe.
         """
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
-        small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return recipe.model_copy(update=small)
+        small = {"backbone_args": args, "pretrained": False, "image_size": SIZE}
+        return self.resolve(ANY, "default", backbone=name).model_copy(update=small)
 
     def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
         """One of its recipes as its file has it, with the fields that a user chose.
