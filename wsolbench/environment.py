@@ -21,10 +21,14 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def collect(device: torch.device) -> Environment:
+def collect(device: torch.device, compiled: bool = False) -> Environment:
     """Describe the code and the machine.
 
     Call it when a run starts: the checkout may move on while it trains.
+
+    Args:
+        device: where it computes.
+        compiled: whether through :mod:`wsolbench.compiled`.
     """
     commit, dirty = code_state()
     return Environment(
@@ -41,6 +45,7 @@ def collect(device: torch.device) -> Environment:
         device=device_name(device),
         threads=torch.get_num_threads(),
         processes=processes.count(),
+        compiled=compiled,
     )
 
 

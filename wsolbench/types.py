@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method sees in training: no box and no mask (weak supervision by type).
+    """What a method sees in training: no mask, and no box that its supervision does not declare.
 
     Attributes:
         image: (B, 3, H, W) float, normalised with the backbone's mean and std.
@@ -27,11 +27,14 @@ class Batch:
         borrowed: the part is empty, and its one image, which another process has too, counts
             nothing.
         joint: losses over a batch are over the whole one, not over this part.
+        boxes: B tensors (n, 4) float32 of boxes x0, y0, x1, y1 in pixels of ``image``, cropped and
+            mirrored with it and not clipped; None for methods that declare no such supervision.
     """
 
     image: Tensor
     label: Tensor
     image_id: tuple[str, ...]
+    boxes: tuple[Tensor, ...] | None = None
     whole: int | None = None
     borrowed: bool = False
     joint: bool = True

@@ -55,6 +55,7 @@ def add_run(sub: Any) -> Parser:
     text = "folder with <timm name>.safetensors (else timm downloads)"
     add("--weights-dir", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
+    add("--compile", action="store_true", help="use torch.compile: slow to start, then faster")
     add_results(parser)
     text = "go on where records and checkpoints stand (the default), or make all anew"
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help=text)
@@ -78,13 +79,15 @@ def _run(arguments: argparse.Namespace) -> int:
     code_state()
     make_deterministic()
     device = processes.join(choose_device(arguments.device))
+    compiled = arguments.compile
     data = SharedData(data_root(arguments))
     folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
 
     def prepared(recipe: Recipe, request: Request) -> Run:
         places = Places(*folders, request.weights, arguments.keep_checkpoints or KEPT)
-        return Run(recipe, data, places, device, request.command(recipe, device.type))
+        command = request.command(recipe, device.type, compiled)
+        return Run(recipe, data, places, device, command, compiled)
 
     # refuse what can be refused before the first hour of training
     first: dict[Any, Run] = {}

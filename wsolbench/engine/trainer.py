@@ -135,6 +135,8 @@ class Trainer:
     def _compare(self, origin: dict[str, Any]) -> None:
         if origin["weights"] != self.origin["weights"]:
             raise InputError(f"{self.checkpoint} was trained from other weights; {_ANEW}")
+        if _cuts(origin) != _cuts(self.origin):
+            raise InputError(f"{self.checkpoint} learnt boxes that were cut otherwise; {_ANEW}")
         commit = origin["environment"]["commit"]
         if commit != self.origin["environment"]["commit"]:
             log.info("the checkpoint is of commit %s; %s", commit, _ANEW)
@@ -283,6 +285,12 @@ class _Clock:
 
     def since_saving(self) -> float:
         return time.perf_counter() - self._saved
+
+
+def _cuts(origin: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """How the boxes that were learnt had been cut; checkpoints of old know of none."""
+    inputs = origin.get("inputs", ())
+    return [(i["recipe_key"], i["threshold"], i["percentile"]) for i in inputs]
 
 
 class _Meter:
