@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wsolbench import vit as plain
@@ -59,14 +60,14 @@ class AttentionRollout(PostHoc):
             raise InputError(f"options.start={options.start}: there are {depth} blocks, from 0")
 
     @property
-    def vit(self) -> plain.VisionTransformer:
+    def vit(self) -> VisionTransformer:
         """The transformer that is looked into."""
         return plain.plain_vit(timm_model(self.source), "Attention roll-out")
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """What of each patch has flowed into the class token, at the transformer's grid."""
         flows: list[Tensor] = []
-        layers = [block.attn for block in plain.blocks(self.vit)[self.options.start :]]
+        layers: list[Any] = [b.attn for b in plain.blocks(self.vit)[self.options.start :]]
         hooks = [layer.qkv.register_forward_hook(self._follow(layer, flows)) for layer in layers]
         try:
             logits = class_scores(self.source, image, label)
@@ -97,12 +98,17 @@ def attention(layer: Any, qkv: Tensor) -> Tensor:
     query, key, _ = qkv.reshape(batch, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     with plain.full_precision(qkv):
         query, key = (plain.widened(x) for x in (layer.q_norm(query), layer.k_norm(key)))
-        return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
+        logits: Tensor = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    return logits.softmax(-1)
 
 
 def fused(heads: Tensor, fusion: str) -> Tensor:
     """Attention of all heads (B, H, N, N) as one (B, N, N)."""
-    ways = {"mean": heads.mean, "max": heads.amax, "min": heads.amin}
+    ways: dict[str, Callable[..., Tensor]] = {
+        "mean": heads.mean,
+        "max": heads.amax,
+        "min": heads.amin,
+    }
     return ways[fusion](1)
 
 

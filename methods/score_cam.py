@@ -48,7 +48,7 @@ class ScoreCam(LayerMethod):
         super().__init__(backbone, num_classes, options)
         self.masked_batch = options.masked_batch
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """The rectified sum over channels of weight times activation."""
         with cut_at(self.layer) as outputs:
             logits = class_scores(self.source, image, label)
@@ -66,7 +66,7 @@ class ScoreCam(LayerMethod):
             self._masked_scores(image, activation, label, part // channels, part % channels)
             for part in pairs.split(self.masked_batch)
         ]
-        return torch.cat(scores).unflatten(0, (batch, channels)).softmax(1)
+        return torch.cat(scores).view(batch, channels).softmax(1)
 
     def _masked_scores(
         self, image: Tensor, activation: Tensor, label: Tensor, of: Tensor, channel: Tensor

@@ -47,9 +47,18 @@ class PostHoc(Method):
             )
         self.source = backbone
 
+    @abstractmethod
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
+        """What :meth:`localize` returns."""
+
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """There is nothing to train."""
         raise NotImplementedError
+
+    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+        """:meth:`look`, out of the way of torch.compile, whose graphs know no hooks of a moment."""
+        prediction: Prediction = torch.compiler.disable(self.look)(image, label)
+        return prediction
 
 
 class LayerOptions(Options):
@@ -107,7 +116,7 @@ class GradientMethod(LayerMethod):
     def class_map(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """Map (B, h, w) from activations and gradients (B, K, h, w), before it is rectified."""
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """What speaks for the class: the rectified map, all zero where nothing does."""
         seen = differentiated(self.source, self.layer, image, label)
         grids = (self.grid(seen.activation, image), self.grid(seen.gradient, image))
@@ -277,7 +286,7 @@ def as_grid(output: Tensor, model: nn.Module, image: Tensor) -> Tensor | None:
         return None
     first, (height, width) = found
     tokens = output[:, first : first + height * width]
-    return tokens.transpose(1, 2).unflatten(2, (height, width))
+    return torch.unflatten(tokens.transpose(1, 2), 2, (height, width))
 
 
 def _patches(count: int, model: Any, image: Tensor) -> tuple[int, tuple[int, int]] | None:

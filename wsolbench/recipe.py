@@ -178,6 +178,11 @@ class Recipe(_Data):
         named = {role: getattr(self, role) for role in INPUTS}
         return {role: recipe for role, recipe in named.items() if recipe is not None}
 
+    def altered(self, **fields: Any) -> Recipe:
+        """The recipe with other values in some fields, also of the runs that it builds on."""
+        inputs = {role: recipe.altered(**fields) for role, recipe in self.inputs().items()}
+        return self.model_copy(update={**fields, **inputs})
+
     def chain(self) -> list[Recipe]:
         """This recipe, and those of all runs that it builds on."""
         return [self, *(r for other in self.inputs().values() for r in other.chain())]

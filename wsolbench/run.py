@@ -474,6 +474,16 @@ def build_method(
     return method, backbones.input_statistics(backbone)
 
 
+def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
+    """Build a recipe's method on the method of its source.
+
+    Raises:
+        InputError: for an unknown method or option, or a source that it can do nothing with.
+    """
+    options = method_options(recipe)
+    return METHODS.get(recipe.method)(source, num_classes, options)
+
+
 def training_length(recipe: Recipe, images: int) -> Length | None:
     """Return the length of a training that does not depend on how many images it uses.
 
@@ -493,16 +503,6 @@ def training_length(recipe: Recipe, images: int) -> Length | None:
 def sees_boxes(recipe: Recipe) -> bool:
     """Whether the recipe's method declares that it trains on boxes."""
     return METHODS.get(recipe.method).info.supervision == "boxes"
-
-
-def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
-    """Build a recipe's method on the method of its source.
-
-    Raises:
-        InputError: for an unknown method or option, or a source that it can do nothing with.
-    """
-    options = method_options(recipe)
-    return METHODS.get(recipe.method)(source, num_classes, options)
 
 
 def method_options(recipe: Recipe) -> Options:

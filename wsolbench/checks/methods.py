@@ -90,7 +90,7 @@ class Subject:
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return _with(recipe, small)
+        return recipe.altered(**small)
 
     def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
         """One of its recipes as its file has it, with the fields that a user chose.
@@ -102,7 +102,7 @@ class Subject:
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
-        recipe = _with(self.recipe, fields)
+        recipe = self.recipe.altered(**fields)
         return fitted(build_method(recipe, CLASSES, None)[0], recipe.image_size)
 
     def trainable(self) -> Method:
@@ -441,12 +441,6 @@ def _is_plain_vit(name: str) -> bool:
     except InputError:  # others do not take these arguments
         return False
     return isinstance(model, VisionTransformer)
-
-
-def _with(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """The recipe with other fields, which are also those of its source."""
-    source = None if recipe.source is None else _with(recipe.source, fields)
-    return recipe.model_copy(update={**fields, "source": source})
 
 
 def _check_use(method: Method, size: int, bf16: bool = False) -> None:
