@@ -606,9 +606,10 @@ def supervision(recipe: Recipe) -> str:
     """What the methods of a run and of all that it builds on saw beside the images."""
     chain = recipe.chain()
     kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
-    if recipe.train_labels == "shuffled":
-        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
+    shuffled = recipe.train_labels == "shuffled"
+    names = {"boxes": "boxes"} if shuffled else {"labels": "labels", "boxes": "boxes"}
+    seen = [name for kind, name in names.items() if kind in kinds]
+    seen += ["shuffled labels"] if shuffled else []
     others = ", ".join(r.method for r in chain[1:])
     if others or "another run" in kinds:  # weights from a file do not say which
         seen.append(f"another run ({others})" if others else "another run")
