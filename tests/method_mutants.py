@@ -295,6 +295,23 @@ class WidthWrittenOut(Answer):
         return replace(prediction, logits=placed.gather(1, order))
 
 
+class OtherWhenCompiled(Answer):
+    """A short cut for the compiler that is no short cut."""
+
+    def answer(self, prediction: Prediction, label: Tensor | None) -> Prediction:
+        maps = maps_of(prediction)
+        return replace(prediction, maps=-maps if torch.compiler.is_compiling() else maps)
+
+
+class CompiledNoise(Sound):
+    """Random numbers that only the compiled form draws."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = super().training_step(batch, progress)
+        noise = torch.rand(()) if torch.compiler.is_compiling() else torch.zeros(())
+        return {"loss": losses["loss"] + noise}
+
+
 class GridWrittenOut(Sound):
     def class_maps(self, tokens: Tensor) -> Tensor:
         maps: Tensor = self.fc(tokens).transpose(1, 2)
@@ -342,6 +359,8 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     Forgetful: ("pickling", "after pickling"),
     StateBesideTheState: ("save-and-load", "after saving and loading"),
     WidthWrittenOut: ("bf16", "RuntimeError: scatter"),
+    OtherWhenCompiled: ("compilation", "maps differ by"),
+    CompiledNoise: ("compilation", "the loss differs by"),
     GridWrittenOut: ("image-sizes", "RuntimeError: "),
     PatchWrittenOut: ("patch-sizes", "RuntimeError: "),
 }

@@ -167,7 +167,10 @@ def _name(runs: _Runs, titles: Titles) -> str:
     method = titles.get(first.recipe.method, first.recipe.method)
     plural = "s" if len(runs.row.seeds) > 1 else ""
     of = f"{first.dataset.name}, protocol {first.protocol.name}"
-    return f"{method} (recipe {first.recipe_key}, seed{plural} {seeds}) on {of}"
+    draws = ", ".join(map(str, runs.row.draws))
+    shots = first.recipe.shots
+    images = "" if shots is None else f", {shots} images a class, draws {draws}"
+    return f"{method} (recipe {first.recipe_key}, seed{plural} {seeds}{images}) on {of}"
 
 
 def _figures(runs: _Runs) -> str:

@@ -18,6 +18,8 @@ from pydantic import (
 
 RecipeName = Literal["default", "released", "declared"]
 RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
+#: float32; float32 whose matrix products a GPU rounds to TensorFloat-32; autocast to bfloat16
+Precision = Literal["32", "tf32", "bf16"]
 
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "draw", "precision", "protocol"})
@@ -117,7 +119,7 @@ class Recipe(_Data):
     optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
     train_labels: Literal["official", "shuffled"] = "official"
-    precision: Annotated[Literal["32", "bf16"], BeforeValidator(str)] = "32"  # YAML reads a number
+    precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
     source: Recipe | None = None

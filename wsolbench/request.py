@@ -102,7 +102,7 @@ class Request(BaseModel):
         """The same with other values for some options."""
         return make_request({**self.model_dump(exclude_unset=True), **fields})
 
-    def command(self, recipe: Recipe, device: str) -> str:
+    def command(self, recipe: Recipe, device: str, compiled: bool = False) -> str:
         """The command that makes one of the records again; where data lie is the user's affair."""
         words = [
             f"--method {recipe.method}",
@@ -118,6 +118,7 @@ class Request(BaseModel):
             words.append(f"--set shots={recipe.shots} --set draw={recipe.draw}")
         if self.weights is not None:
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
+        words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
         return " ".join(["python run_benchmark.py", *words])
 

@@ -79,15 +79,36 @@ class DatasetStamp(_Data):
     fingerprint: str
 
 
+class Inference(_Data):
+    """What localizing costs: one batch again and again, without reading or scoring anything.
+
+    Attributes:
+        images_per_second: by the wall clock.
+        peak_memory_bytes: as in :class:`Cost`.
+        batch_size: images of the batch.
+        device_type, device, threads, compiled: of the machine that scored, as in
+            :class:`Environment`.
+    """
+
+    images_per_second: Seconds
+    peak_memory_bytes: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    device_type: Literal["cpu", "cuda"]
+    device: str
+    threads: int = Field(ge=1)
+    compiled: bool = False
+
+
 class Cost(_Data):
-    """What the run cost.
+    """What the run cost, in the recipe's precision; training on the environment's device.
 
     Attributes:
         parameters, trainable_parameters: numbers of parameters of the whole model.
         macs: multiply-accumulates of one image's localization; None where they were not counted.
         train_seconds, score_seconds: wall-clock time.
         train_images_per_second: images trained on, by training time.
-        peak_memory_bytes: of the accelerator, or of the process on a CPU.
+        peak_memory_bytes: most taken in training: of the accelerator, or by the process on a CPU.
+        inference: None in records from before it was measured.
     """
 
     parameters: int = Field(ge=0)
@@ -97,6 +118,7 @@ class Cost(_Data):
     score_seconds: Seconds
     train_images_per_second: Seconds
     peak_memory_bytes: int = Field(ge=0)
+    inference: Inference | None = None
 
 
 class Environment(_Data):
@@ -107,6 +129,7 @@ class Environment(_Data):
         dirty: whether the checkout had changes beside results; None outside of one.
         device: name of the processor or accelerator.
         threads: threads of one operation on the CPU.
+        compiled: whether torch.compile was asked for.
     """
 
     commit: str | None
@@ -121,6 +144,7 @@ class Environment(_Data):
     device_type: Literal["cpu", "cuda"]
     device: str
     threads: int = Field(ge=1)
+    compiled: bool = False
 
 
 class Weights(_Data):

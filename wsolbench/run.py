@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from wsolbench import backbones, environment
 from wsolbench.classified import Classified
-from wsolbench.cost import count_macs, count_parameters
+from wsolbench.compiled import check_compiler, compile_method
+from wsolbench.cost import count_macs, count_parameters, localization_cost
 from wsolbench.data.loader import (
     DecodedImages,
     EvalLoader,
@@ -23,7 +24,7 @@ from wsolbench.data.loader import (
     batches_an_epoch,
 )
 from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
-from wsolbench.device import check_precision
+from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights, state_digest
@@ -39,12 +40,14 @@ from wsolbench.results import (
     MEASURED,
     Cost,
     DatasetStamp,
+    Inference,
     InputStamp,
     ProtocolStamp,
     Result,
     Weights,
     save_result,
 )
+from wsolbench.saved_run import save_run
 from wsolbench.scoring import Outcome, save_predictions, score, scores_of
 from wsolbench.validation import validation_line
 
@@ -127,6 +130,7 @@ class Run:
         places: where to read and write everything else.
         device: where to compute.
         command: the command that makes the records again.
+        compiled: compute through :mod:`wsolbench.compiled`.
 
     Raises:
         InputError: for unknown names, options or protocols, a missing dataset or weights that do
@@ -136,10 +140,19 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, data: SharedData, places: Places, device: torch.device, command: str
+        self,
+        recipe: Recipe,
+        data: SharedData,
+        places: Places,
+        device: torch.device,
+        command: str,
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.places, self.device, self.command = recipe, places, device, command
+        self.compiled = compiled
         check_precision(device, recipe.precision)
+        if compiled:
+            check_compiler(device)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
         self.dataset = data.dataset(recipe)
@@ -182,15 +195,23 @@ class Run:
     def _execute(self) -> list[Result]:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
         self.answering.to(self.device).to(memory_format=torch.channels_last)
+        allow_tf32(self.recipe.precision == "tf32")
+        if self.compiled:
+            compile_method(self.method)
         progress = self.train()
+        inference = self._inference()
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
+            result = self._record(
+                protocol, outcome, progress, self._cost(progress, seconds, inference)
+            )
             log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
+        if self.classifier is None:  # else what is shared would answer with other class scores
+            save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
     def _built(self) -> tuple[Method, backbones.InputStatistics]:
@@ -210,7 +231,7 @@ class Run:
             return Progress(origin=self._take("source", self.source).origin)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
-            "environment": environment.collect(self.device).model_dump(mode="json"),
+            "environment": environment.collect(self.device, self.compiled).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
         }
         if self.loader is None:
@@ -314,7 +335,24 @@ class Run:
             self.device,
         )
 
-    def _cost(self, progress: Progress, score_seconds: float) -> Cost:
+    def _inference(self) -> Inference:
+        """Time localization on the first images of ``test``."""
+        samples = self.dataset.samples("test")[:EVAL_BATCH]
+        ((_, image, label),) = self._eval(self.protocols[0], samples)
+        bf16 = self.recipe.precision == "bf16"
+        rate, memory = localization_cost(self.answering.eval(), image, label, bf16)
+        here = environment.collect(self.device, self.compiled)
+        return Inference(
+            images_per_second=rate,
+            peak_memory_bytes=memory,
+            batch_size=len(samples),
+            device_type=here.device_type,
+            device=here.device,
+            threads=here.threads,
+            compiled=here.compiled,
+        )
+
+    def _cost(self, progress: Progress, score_seconds: float, inference: Inference) -> Cost:
         parameters, trainable = count_parameters(self.answering)
         rate = progress.images / progress.seconds if progress.seconds else 0.0
         return Cost(
@@ -325,6 +363,7 @@ class Run:
             score_seconds=score_seconds,
             train_images_per_second=rate,
             peak_memory_bytes=progress.peak_memory,
+            inference=inference,
         )
 
     def _record(

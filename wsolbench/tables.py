@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from wsolbench.columns import (
     pretraining_kind,
     pretraining_text,
 )
+from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
 from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
@@ -155,6 +157,8 @@ _LINE_COLUMNS = [
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
     *("source", "classifier", "pretraining_kind", "dead_maps"),
+    *("machine", "parameters", "macs", "train_images_per_second", "train_memory_bytes"),
+    *("inference_images_per_second", "inference_memory_bytes"),
 ]
 
 
@@ -197,7 +201,8 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
     line["dead_maps"] = row.dead_maps
     line["ranked_by"] = group.ranked_by or ""
     line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
-    return line
+    line["machine"] = ", ".join(sorted({machine(r.environment) for r in row.results}))
+    return line | asdict(costs(row.results))
 
 
 def _curve(result: Result, name: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 from collections import Counter
@@ -29,6 +30,7 @@ from wsolbench.checks.outcome import (
     name_of,
     require,
 )
+from wsolbench.compiled import compile_method
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
 from wsolbench.errors import InputError
@@ -80,15 +82,15 @@ class Subject:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The default recipe with its backbone made small.
+        """The default recipe for a small backbone in place of its own.
 
         Raises:
             InputError: when the method has no such recipe.
         """
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
-        small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return recipe.altered(**small)
+        small = {"backbone_args": args, "pretrained": False, "image_size": SIZE}
+        return self.resolve(ANY, "default", backbone=name).altered(**small)
 
     def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
         """One of its recipes as its file has it, with the fields that a user chose.
@@ -334,6 +336,20 @@ def bf16(subject: Subject) -> None:
         require(shapes[0] == shapes[1], f"{field} have another shape in bf16: {shapes}")
 
 
+def compilation(subject: Subject) -> None:
+    """Through torch.compile it trains and localizes as without it; its graphs are only followed."""
+    plain = subject.lively()
+    compiled = copy.deepcopy(plain)
+    compile_method(compiled, backend="eager")
+    image, label = images(SIZE), labels()
+    known, found = (predict(method.eval(), image, label) for method in (plain, compiled))
+    _alike(known, found, "when compiled")
+    if _trained(plain):
+        wanted, loss = (_seeded_loss(method) for method in (plain, compiled))
+        gap = abs(wanted - loss)
+        require(gap <= TOLERANCE * abs(wanted), f"the loss differs by {gap:.2g} when compiled")
+
+
 def image_sizes(subject: Subject) -> None:
     """It trains and localizes at other image sizes."""
     for size in OTHER_SIZES:
@@ -366,6 +382,7 @@ CHECKS: tuple[_Function, ...] = (
     pickling,
     save_and_load,
     bf16,
+    compilation,
     image_sizes,
     patch_sizes,
 )
@@ -426,6 +443,11 @@ def _backward(method: Method, size: int = SIZE, bf16: bool = False) -> None:
     for name, parameter in _trained(method):
         gradient = parameter.grad
         require(gradient is None or _finite(gradient), f"{name} gets a gradient that is not finite")
+
+
+def _seeded_loss(method: Method) -> float:
+    seed_all(0, "loss")
+    return method.train().training_step(batch_of(SIZE), PROGRESS[-1])["loss"].item()
 
 
 def _check_prediction(prediction: Prediction) -> None:
