@@ -308,7 +308,8 @@ class Run:
                 beside = outcome.table, self.examples(protocol)
                 log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        if processes.is_first():
+        # not where what is shared would answer with other class scores
+        if processes.is_first() and self.classifier is None:
             save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
