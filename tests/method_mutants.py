@@ -104,6 +104,12 @@ class LossPerImage(Sound):
         return {"loss": each.mean(), "each": each}
 
 
+class BlindToBoxes(Sound):
+    """Declares boxes and trains on labels."""
+
+    info = MethodInfo(title="Blind to boxes", paper="none", year=2000, supervision="boxes")
+
+
 class NoLoss(Sound):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         return {"cls": super().training_step(batch, progress)["loss"]}
@@ -174,6 +180,18 @@ def maps_of(prediction: Prediction) -> Tensor:
 def logits_of(prediction: Prediction) -> Tensor:
     assert prediction.logits is not None
     return prediction.logits
+
+
+class OwnAverage(Sound):
+    """Keeps an average of its images where nothing brings those of other processes."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
+        super().__init__(backbone, num_classes, options)
+        self.average = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        self.average.data = (self.average.data + batch.image.mean()) / 2
+        return super().training_step(batch, progress)
 
 
 class ChannelLeft(Answer):
@@ -334,6 +352,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     OtherOptions: ("recipes", "'temperature': Input should be less than 2"),
     LossPerImage: ("training-output", "'each' of training_step is no scalar tensor: a tensor (4,)"),
     NoLoss: ("training-output", "not a dict with 'loss'"),
+    BlindToBoxes: ("boxes-in-training", "the loss is the same with other boxes"),
     UnusedParameter: ("gradients", "unused gets no gradient"),
     DetachedBackbone: ("gradients", "vit.cls_token gets no gradient"),
     LateNan: ("gradients", "the loss is nan at progress 0.99"),
@@ -342,6 +361,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     TwiceInGroups: ("parameter-groups", "more than one parameter group"),
     EndlessRate: ("optimiser-step", "is not finite after an optimiser step"),
     NoRate: ("optimiser-step", "no parameter changes"),
+    OwnAverage: ("several-processes", "of two processes: average differs after a step"),
     ChannelLeft: ("localization-output", "maps of localize are a tensor (4, 1, 4, 4) of float32"),
     ByteMaps: ("localization-output", "of uint8, not a tensor of floating-point numbers"),
     NanMaps: ("localization-output", "maps of localize are not finite"),

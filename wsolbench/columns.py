@@ -23,10 +23,19 @@ _SELF_SUPERVISED = "self-supervised"
 
 
 def method_text(recipe: Recipe, titles: Mapping[str, str]) -> str:
-    """The method's title, and that of the one that it looks into."""
-    source = recipe.source
-    on = "" if source is None else f" on {titles.get(source.method, source.method)}"
-    return titles.get(recipe.method, recipe.method) + on
+    """The method's title, and that of the one that it looks into or whose boxes it learns."""
+    title = titles.get(recipe.method, recipe.method)
+    if recipe.source is not None:
+        title += f" on {method_text(recipe.source, titles)}"
+    if recipe.targets is not None:
+        title += f" with boxes of {method_text(recipe.targets, titles)}"
+    return title
+
+
+def result_text(result: Result, titles: Mapping[str, str]) -> str:
+    """The title of a record's method, marked where boxes trained it: no page may leave that out."""
+    title = method_text(result.recipe, titles)
+    return f"{title} (trained on boxes)" if result.saw_boxes else title
 
 
 def external_classifier(recipe: Recipe) -> bool:

@@ -63,6 +63,8 @@ class Dataset(ABC):
     part_names: ClassVar[tuple[str, ...]] = ()
     #: the files that a user must have below the data root, as one line for error messages
     layout: ClassVar[str]
+    #: whether its pictures may be handed on, as part of a page or a figure
+    free: ClassVar[bool] = False
     #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
     known_failures: ClassVar[Mapping[str, str]] = {}
 
@@ -106,6 +108,33 @@ class Dataset(ABC):
         return digest.hexdigest()[:12]
 
 
+def splits_with_boxes(dataset: Dataset) -> dict[Split, list[Sample]]:
+    """Split a dataset for a method that declares boxes: it trains on the hold-out, and on no more.
+
+    Of the ``holdout`` images a class a fifth, rounded up, stays ``val`` to choose thresholds: those
+    that a hold-out of this size would hold. The others are ``train``, with their boxes.
+
+    Raises:
+        InputError: when the hold-out leaves no box to train on, or one of its images has none.
+    """
+    kept = -(-dataset.holdout // 5)
+    if dataset.holdout <= kept:
+        raise InputError(
+            f"a hold-out of {dataset.holdout} images a class leaves no boxes to train on beside "
+            "those that choose the threshold; use --set holdout=5"
+        )
+    choosing = holdout_ids(dataset.official("train"), kept)
+    held_out = dataset.samples("val")
+    for sample in held_out:
+        if not sample.boxes:
+            raise InputError(f"image {sample.image_id} of the hold-out has no box to train on")
+    return {
+        "train": [_with_boxes_alone(s) for s in held_out if s.image_id not in choosing],
+        "val": [s for s in held_out if s.image_id in choosing],
+        "test": dataset.samples("test"),
+    }
+
+
 def samples_digest(dataset: Dataset) -> str:
     """SHA-256 over all that the samples of all splits say, in their order."""
     splits: tuple[Split, ...] = get_args(Split)
@@ -116,6 +145,10 @@ def samples_digest(dataset: Dataset) -> str:
 def without_truth(sample: Sample) -> Sample:
     """Return the sample as training may see it: image and label."""
     return replace(sample, boxes=(), instance_masks=(), ignore_mask=None, parts=None)
+
+
+def _with_boxes_alone(sample: Sample) -> Sample:
+    return replace(without_truth(sample), boxes=sample.boxes)
 
 
 def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:

@@ -13,6 +13,10 @@ the backbone, the user's overrides.
 A section that names a ``source`` is of a method that looks into another one's trained network:
 ``source`` holds the other's name under ``method``, and fields laid over its recipe of that name.
 All the user's overrides but ``options`` go there, and all else is taken from there.
+
+A section that names ``targets`` is of a method that learns the boxes another one finds. They are
+named alike; the other run has a network of its own, so overrides that are about the network, its
+optimiser or the scoring stay with the method that the user named.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ _TRAINING = frozenset(
         *("optim", "schedule", "train_labels"),
     }
 )
+#: those of them that say which images there are, and with which labels
+_OF_IMAGES = frozenset({"shots", "draw", "train_labels"})
 #: fields that describe the backbone
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: mappings of a section that are no fields
@@ -44,9 +50,11 @@ _PARTS = frozenset({"datasets", "backbones"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
 #: what a recipe does not take from its source
-_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights"})
+_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", *INPUTS})
 #: overrides that are a run's own, and do not go on to the runs that it builds on
 _NOT_PASSED = frozenset({"options", *INPUTS})
+#: those that do not go on to a run with a network of its own either
+_OF_ONE_NETWORK = frozenset({"backbone", "backbone_args", "optim", "schedule", "protocol"})
 
 #: resolves the recipe of another method, with the same name and dataset, from overrides and the
 #: digest of its weights
@@ -75,6 +83,7 @@ def resolve(
     *,
     part: DatasetPart | None = None,
     trainable: bool = True,
+    fits: bool = False,
     weights: str | None = None,
     other: Other | None = None,
 ) -> Recipe:
@@ -89,6 +98,7 @@ def resolve(
         overrides: nested fields from the command line.
         part: what the dataset asks of the default regime.
         trainable: whether the method has anything to train.
+        fits: whether it looks at training images all the same.
         weights: digest of trained weights, which are then not trained.
         other: resolves the recipes of other methods, for sections that name one.
 
@@ -106,16 +116,23 @@ def resolve(
     fields = _layered(sections[name], dataset, name, part or DatasetPart(), chosen)
     if "source" in fields and other is not None:
         return _looking_into(fields, method, overrides, other, weights)
-    for role in overrides.keys() & set(INPUTS):
+    for role in overrides.keys() & (set(INPUTS) - fields.keys()):
         raise InputError(f"method '{method}' has no '{role}'; leave out --set {role}...")
     trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
-    fields = _merge(fields, _heeded(overrides, trains, without_backbone))
+    fields = _merge(fields, _heeded(overrides, _idle(trains, fits), without_backbone))
     if not trains:
         fields["epochs"] = 0
     if weights is not None or without_backbone:
         fields["pretrained"] = False
-    own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
+    own: dict[str, Any] = {
+        "method": method,
+        "dataset": dataset,
+        "name": name,
+        "weights": weights,
+    }
+    if "targets" in fields and other is not None:
+        own["targets"] = _first_run(fields, overrides, other) if trains else None
     recipe = _validated({**fields, **own})
     if trains and not recipe.trained:
         raise InputError(
@@ -137,6 +154,13 @@ def _looking_into(
     inherited = source.model_dump(exclude=set(_NOT_INHERITED))
     own = {"method": method, "epochs": 0, "options": options, "source": source}
     return _validated({**inherited, **own})
+
+
+def _first_run(fields: Mapping[str, Any], overrides: Mapping[str, Any], other: Other) -> Recipe:
+    """The recipe of the run whose boxes a method learns."""
+    passed = {name: value for name, value in overrides.items() if name not in _OF_ONE_NETWORK}
+    seed = {"seed": fields["seed"]} if "seed" in fields else {}
+    return other(*input_of("targets", fields["targets"], {**seed, **passed}), None)
 
 
 def input_of(role: str, section: Any, overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -177,11 +201,20 @@ def _layered(
     return _merge(fields, _part_for(section.get("backbones") or {}, str(backbone)))
 
 
-def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) -> dict[str, Any]:
+def _idle(trains: bool, fits: bool) -> frozenset[str]:
+    """Fields of training that nothing looks at."""
+    if trains:
+        return frozenset()
+    return _TRAINING - _OF_IMAGES if fits else _TRAINING
+
+
+def _heeded(
+    overrides: Mapping[str, Any], idle: frozenset[str], without_backbone: bool
+) -> dict[str, Any]:
     """The overrides without those that mean nothing to this recipe."""
     if overrides.get("backbone") == NO_BACKBONE and not without_backbone:
         raise InputError(f"the method needs a backbone; '{NO_BACKBONE}' is for methods without one")
-    idle = (frozenset() if trains else _TRAINING) | (_BACKBONE if without_backbone else frozenset())
+    idle |= _BACKBONE if without_backbone else frozenset()
     return {name: value for name, value in overrides.items() if name not in idle}
 
 

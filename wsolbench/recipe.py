@@ -24,7 +24,7 @@ Precision = Literal["32", "tf32", "bf16"]
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "draw", "precision", "protocol"})
 #: fields that name another run, which is made first
-INPUTS = ("source", "classifier")
+INPUTS = ("source", "classifier", "targets")
 #: the backbone of a method that has none
 NO_BACKBONE = "none"
 
@@ -89,6 +89,8 @@ class Recipe(_Data):
             ``epochs`` equal parts, which take the place of epochs. None for whole epochs; with
             ``shots`` the number of steps is then that of the same recipe with all images.
         optim: None only where nothing is trained.
+        batch_loss: where several processes train, losses over a batch are over the whole of it
+            (``global``) or over the part of each process (``rank``).
         train_labels: ``shuffled`` deals the labels of ``train`` out anew, as a control.
         image_size: side of the model's input in pixels; ``resize`` the side before the crop.
         flip: probability of a horizontal flip in training.
@@ -96,6 +98,8 @@ class Recipe(_Data):
         options: the method's own options, checked by its ``Options``.
         source: the run whose trained method this one looks into, training nothing itself.
         classifier: the run whose class scores stand in for this one's.
+        targets: the run whose boxes in the training images this one learns, cut at a threshold of
+            the first of its protocols.
     """
 
     method: str
@@ -118,12 +122,14 @@ class Recipe(_Data):
     flip: float = Field(0.5, ge=0, le=1)
     optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
+    batch_loss: Literal["global", "rank"] = "global"
     train_labels: Literal["official", "shuffled"] = "official"
     precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
     source: Recipe | None = None
     classifier: Recipe | None = None
+    targets: Recipe | None = None
 
     @field_validator("backbone_args")
     @classmethod
@@ -192,6 +198,8 @@ class Recipe(_Data):
         left_out = _NOT_IN_KEY | frozenset(INPUTS)
         fields = self.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True)
         fields |= {role: recipe.key() for role, recipe in self.inputs().items()}
+        if self.targets is not None:  # whose boxes depend on how its maps are cut
+            fields["targets_protocol"] = self.targets.protocol[0]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
     def run_name(self) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from wsolbench import processes
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
@@ -120,7 +121,7 @@ class Request(BaseModel):
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
         words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
-        return " ".join(["python run_benchmark.py", *words])
+        return " ".join([f"{processes.launcher()} run_benchmark.py", *words])
 
     def _varied(self) -> Iterator[dict[str, int]]:
         """Fields of one recipe after the other, in which the runs of a method differ."""
@@ -203,6 +204,7 @@ def recipe_of(
         own = {field: value for field, value in overrides.items() if field != "classifier"}
         classifier = other(*input_of("classifier", {}, overrides), None)
         return other(method, own, weights).model_copy(update={"classifier": classifier})
+    info = METHODS.get(method).info
     recipe = resolve(
         recipe_sections(method),
         method,
@@ -210,7 +212,8 @@ def recipe_of(
         name,
         overrides,
         part=part,
-        trainable=METHODS.get(method).info.trainable,
+        trainable=info.trainable,
+        fits=info.fits,
         weights=weights,
         other=other,
     )

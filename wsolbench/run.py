@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
 
-from wsolbench import backbones, environment
+from wsolbench import backbones, environment, processes
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
 from wsolbench.cost import count_macs, count_parameters, localization_cost
@@ -23,17 +24,25 @@ from wsolbench.data.loader import (
     TrainLoader,
     batches_an_epoch,
 )
-from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
+from wsolbench.dataset import (
+    Dataset,
+    Sample,
+    Split,
+    few_shots,
+    shuffled_labels,
+    splits_with_boxes,
+)
 from wsolbench.device import allow_tf32, check_precision
-from wsolbench.engine.checkpoint import Progress
+from wsolbench.engine.checkpoint import KEPT, Progress, checkpoints
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer
-from wsolbench.predictions import live_predictions
-from wsolbench.protocol import Protocol, load_protocol
+from wsolbench.predictions import fit, live_predictions
+from wsolbench.protocol import Geometry, Protocol, load_protocol
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
@@ -45,16 +54,22 @@ from wsolbench.results import (
     ProtocolStamp,
     Result,
     Weights,
+    read_result,
+    read_table,
+    record_name,
     save_result,
 )
 from wsolbench.saved_run import save_run
-from wsolbench.scoring import Outcome, save_predictions, score, scores_of
+from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
+from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.validation import validation_line
 
 log = logging.getLogger("wsolbench")
 
 #: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
 EVAL_BATCH = 32
+#: how methods see images that no protocol scores
+WHOLE = Geometry(mode="direct")
 
 
 @dataclass(frozen=True)
@@ -66,12 +81,14 @@ class Places:
         weights_dir: folder of backbone weights, or None for timm's download.
         maps: folder to save score maps in, or None.
         weights: file of trained weights, for recipes that name its digest; else None.
+        kept: checkpoints of a training that stay.
     """
 
     results: Path
     weights_dir: Path | None = None
     maps: Path | None = None
     weights: Path | None = None
+    kept: int = KEPT
 
 
 class SharedData:
@@ -97,24 +114,43 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
-    def samples(self, recipe: Recipe) -> list[Sample]:
-        """The images that the recipe trains on, with their official labels.
+    def available(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+        """Samples of each split as the recipe's method may see them.
 
         Raises:
-            InputError: when a class has fewer images than the recipe's shots.
+            InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
         """
         dataset = self.dataset(recipe)
-        samples = dataset.samples("train")
-        if recipe.shots is None:
-            return samples
-        return few_shots(samples, recipe.shots, recipe.draw, dataset.class_names)
+        whole: dict[Split, list[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        if not any(map(sees_boxes, recipe.chain())):
+            return whole
+        # What boxes trained, here or in an earlier run, must not choose a threshold.
+        boxed = splits_with_boxes(dataset)
+        return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
+
+    def splits(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+        """Those of the available samples that the recipe uses, with the labels it gives them.
+
+        Raises:
+            InputError: as :meth:`available`, or when a class has fewer images than the recipe's
+                shots.
+        """
+        training, used = recipe.training, self.available(recipe)
+        if training.shots is not None:
+            names = self.dataset(recipe).class_names
+            used["train"] = few_shots(used["train"], training.shots, training.draw, names)
+        if training.train_labels == "shuffled":
+            used["train"] = shuffled_labels(used["train"], recipe.seed)
+        return used
 
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.shots, recipe.draw, recipe.resize)
+        few = (recipe.shots, recipe.draw)
+        key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
         if self._images is None or self._images[0] != key:
             self._images = None
-            self._images = key, DecodedImages(self.samples(recipe), recipe.resize)
+            samples = self.splits(recipe)["train"]
+            self._images = key, DecodedImages(samples, recipe.resize)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
 
@@ -155,22 +191,27 @@ class Run:
             check_compiler(device)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
-        self.dataset = data.dataset(recipe)
+        self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
+        self.available = len(data.available(recipe)["train"])
         self.fingerprint = self.dataset.fingerprint()
         self.source = (
             None if recipe.source is None else Run(recipe.source, data, places, device, "")
         )
+        self.targets = self._first_run(data, places)
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
         self.classifier, self.answering = self._classified(data)
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.answering, recipe.image_size)
-        self.training = data.samples(recipe)
-        self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
+        self.images = data.images(recipe) if recipe.trained else None
+        self.loader = None if self.images is None else self._train_loader(self.splits["train"])
         # Last, so that a run that is refused leaves no trace.
-        check_writable(places.results / MEASURED)
+        if processes.is_first():
+            check_writable(places.results / MEASURED)
         if places.maps is not None:
+            if processes.count() > 1:
+                raise InputError("--save-maps is for one process; run without torchrun")
             check_writable(places.maps)
 
     @property
@@ -178,6 +219,47 @@ class Run:
         """Folder of this training's checkpoint."""
         name = f"{self.recipe.run_name()}-{self.fingerprint}-{self.device.type}"
         return self.places.results / "runs" / name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Newest checkpoint of this training; earlier ones lie beside it."""
+        return self.folder / "checkpoint.pt"
+
+    def forget(self) -> None:
+        """Remove the checkpoints, so that the training begins anew."""
+        for file in checkpoints(self.checkpoint) if processes.is_first() else ():
+            file.unlink()
+
+    def records(self) -> list[Result]:
+        """The records of this run, if all are there, whole and as this code would make them.
+
+        They are not when a protocol's version, the weights or the commit has changed since, or the
+        training has gone on.
+        """
+        return processes.of_first(self._whole_records)
+
+    def _whole_records(self) -> list[Result]:
+        try:
+            found = [self._recorded(protocol) for protocol in self.protocols]
+        except InputError:  # missing or damaged
+            return []
+        return found if all(map(self._is_current, found, self.protocols)) else []
+
+    def _recorded(self, protocol: Protocol) -> Result:
+        name = record_name(self.recipe, protocol.name, self.fingerprint, self.device.type)
+        result = read_result(self.places.results / MEASURED / name)
+        if result.table is not None:
+            read_table(result, self.places.results)
+        return result
+
+    def _is_current(self, result: Result, protocol: Protocol) -> bool:
+        trained = max((f.stat().st_mtime for f in checkpoints(self.checkpoint)), default=0.0)
+        return (
+            result.protocol.version == protocol.version
+            and result.weights == weights_stamp(self.recipe, self.places)
+            and result.scoring_commit == environment.code_state()[0]
+            and result.created.timestamp() >= trained
+        )
 
     def execute(self) -> list[Result]:
         """Train unless that is done, score under each protocol, write and return the records.
@@ -208,9 +290,12 @@ class Run:
             result = self._record(
                 protocol, outcome, progress, self._cost(progress, seconds, inference)
             )
-            log.info("wrote %s", save_result(result, self.places.results, outcome.table))
+            if processes.is_first():
+                beside = outcome.table, self.examples(protocol)
+                log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        if self.classifier is None:  # else what is shared would answer with other class scores
+        # with class scores of another run, what is shared would answer otherwise than the record
+        if processes.is_first() and self.classifier is None:
             save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
@@ -220,7 +305,24 @@ class Run:
             return build_method(recipe, classes, self.places.weights_dir)
         return build_upon(self.source.method, recipe, classes), self.source.statistics
 
+    def _first_run(self, data: SharedData, places: Places) -> Run | None:
+        """The run whose boxes this one learns; its maps and weights are no affair of the user's."""
+        recipe = self.recipe.targets
+        if recipe is None:
+            return None
+        check_threshold(load_protocol(recipe.protocol[0]), recipe.method)
+        return Run(recipe, data, replace(places, maps=None, weights=None), self.device, "")
+
     def train(self) -> Progress:
+        """Make the method ready: its weights, and what it must see of the training images."""
+        progress = self._trained()
+        if self.method.info.fits:
+            started = time.perf_counter()
+            self._fit()
+            progress.seconds += time.perf_counter() - started
+        return progress
+
+    def _trained(self) -> Progress:
         """Train to the end, from the last checkpoint if there is one; or leave all as it is.
 
         The runs that this one builds on are trained likewise, which puts their weights into place.
@@ -229,18 +331,54 @@ class Run:
             self._take("classifier", self.classifier)
         if self.source is not None:
             return Progress(origin=self._take("source", self.source).origin)
+        if self.targets is not None:
+            self._take_targets(self.targets)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
             "environment": environment.collect(self.device, self.compiled).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
+            "inputs": [stamp.model_dump(mode="json") for stamp in self.inputs],
         }
         if self.loader is None:
             return Progress(origin=origin)
-        checkpoint = self.folder / "checkpoint.pt"
-        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
+        trainer = Trainer(
+            self.recipe,
+            self.method,
+            self.loader,
+            self.checkpoint,
+            self.device,
+            origin,
+            self.places.kept,
+        )
         length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
         log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
+
+    def _fit(self) -> None:
+        log.info("fitting %s to %d training images", self.recipe.method, len(self.splits["train"]))
+        samples = sorted(self.splits["train"], key=lambda sample: sample.label)
+        loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
+        fit(self.method, loader, self.device, bf16)
+
+    def _take_targets(self, first: Run) -> None:
+        """Make the first run where it is missing, and put its boxes into this one's batches."""
+        first.method.to(self.device).to(memory_format=torch.channels_last)
+        progress = first.train()
+        cut = freeze(first.protocols[0], first._scorers, self.recipe.dataset)
+        stamp = first.stamp("targets", self.recipe, progress)
+        self.inputs += (stamp.model_copy(update=cut.described()), *first.inputs)
+        samples = self.splits["train"]
+        log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
+        stream = first.predictions(cut.protocol.geometry, samples)
+        boxes = find_boxes(stream, samples, cut, first.recipe.image_size)
+        first.method.cpu()
+        boxed = [replace(sample, boxes=(boxes[sample.image_id],)) for sample in samples]
+        self.loader = self._train_loader(boxed)
+
+    def predictions(self, geometry: Geometry, samples: list[Sample]) -> Stream:
+        """What the method says of samples, batch by batch."""
+        bf16 = self.recipe.precision == "bf16"
+        return live_predictions(self.answering, self._eval(geometry, samples), bf16)
 
     def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
         """The run whose class scores stand in, and what answers for this run."""
@@ -293,10 +431,16 @@ class Run:
             return None
         return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
 
-    def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.training
-        if recipe.train_labels == "shuffled":
-            samples = shuffled_labels(samples, recipe.seed)
+    def examples(self, protocol: Protocol) -> Examples | None:
+        """Maps of a few images of ``test``, for pictures; None from a method without maps."""
+        names = set(chosen(sample.image_id for sample in self.splits["test"]))
+        samples = [sample for sample in self.splits["test"] if sample.image_id in names]
+        return collect(self.predictions(protocol.geometry, samples))
+
+    def _train_loader(self, samples: list[Sample]) -> TrainLoader:
+        recipe, images = self.recipe, self.images
+        if images is None:
+            raise ValueError("this recipe trains nothing")
         return TrainLoader(
             samples,
             images,
@@ -308,14 +452,14 @@ class Run:
             recipe.seed,
             recipe.drop_last,
             self.device,
-            training_length(recipe, len(self.dataset.samples("train"))),
+            training_length(recipe, self.available),
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
-        """Score a split under protocols that differ in the normalisation of maps only."""
-        protocol, samples = protocols[0], self.dataset.samples(split)
-        bf16 = self.recipe.precision == "bf16"
-        stream = live_predictions(self.answering, self._eval(protocol, samples), bf16)
+        """Score this process's part of a split, in ways that differ in normalising maps only."""
+        protocol = protocols[0]
+        samples = self.splits[split][processes.number() :: processes.count()]
+        stream = self.predictions(protocol.geometry, samples)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)
@@ -324,10 +468,10 @@ class Run:
         size, parts = self.recipe.image_size, self.dataset.part_names
         return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
 
-    def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
+    def _eval(self, geometry: Geometry, samples: list[Sample]) -> EvalLoader:
         return EvalLoader(
             samples,
-            protocol.geometry,
+            geometry,
             self.recipe.image_size,
             EVAL_BATCH,
             self.statistics.mean,
@@ -338,7 +482,7 @@ class Run:
     def _inference(self) -> Inference:
         """Time localization on the first images of ``test``."""
         samples = self.dataset.samples("test")[:EVAL_BATCH]
-        ((_, image, label),) = self._eval(self.protocols[0], samples)
+        ((_, image, label),) = self._eval(self.protocols[0].geometry, samples)
         bf16 = self.recipe.precision == "bf16"
         rate, memory = localization_cost(self.answering.eval(), image, label, bf16)
         here = environment.collect(self.device, self.compiled)
@@ -403,9 +547,9 @@ class Run:
             name=self.recipe.dataset,
             title=self.dataset.title,
             classes=self.dataset.num_classes,
-            train=len(self.training),
-            val=len(self.dataset.samples("val")),
-            test=len(self.dataset.samples("test")),
+            train=len(self.splits["train"]),
+            val=len(self.splits["val"]),
+            test=len(self.splits["test"]),
             fingerprint=self.fingerprint,
         )
 
@@ -436,16 +580,6 @@ def build_method(
     return method, backbones.input_statistics(backbone)
 
 
-def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
-    """Build a recipe's method on the method of its source.
-
-    Raises:
-        InputError: for an unknown method or option, or a source that it can do nothing with.
-    """
-    options = method_options(recipe)
-    return METHODS.get(recipe.method)(source, num_classes, options)
-
-
 def training_length(recipe: Recipe, images: int) -> Length | None:
     """Return the length of a training that does not depend on how many images it uses.
 
@@ -460,6 +594,21 @@ def training_length(recipe: Recipe, images: int) -> Length | None:
         return None
     whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
     return Length(recipe.iterations or whole, recipe.epochs)
+
+
+def sees_boxes(recipe: Recipe) -> bool:
+    """Whether the recipe's method declares that it trains on boxes."""
+    return METHODS.get(recipe.method).info.supervision == "boxes"
+
+
+def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
+    """Build a recipe's method on the method of its source.
+
+    Raises:
+        InputError: for an unknown method or option, or a source that it can do nothing with.
+    """
+    options = method_options(recipe)
+    return METHODS.get(recipe.method)(source, num_classes, options)
 
 
 def method_options(recipe: Recipe) -> Options:
@@ -525,9 +674,10 @@ def supervision(recipe: Recipe) -> str:
     """What the methods of a run and of all that it builds on saw beside the images."""
     chain = recipe.chain()
     kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    shuffled = recipe.train_labels == "shuffled"
-    names = {"boxes": "boxes"} if shuffled else {"labels": "labels", "boxes": "boxes"}
-    seen = [name for kind, name in names.items() if kind in kinds]
-    seen += ["shuffled labels"] if shuffled else []
+    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
+    if recipe.train_labels == "shuffled":
+        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
     others = ", ".join(r.method for r in chain[1:])
-    return ", ".join(seen + ([f"another run ({others})"] if others else [])) or "none"
+    if others or "another run" in kinds:  # weights from a file do not say which
+        seen.append(f"another run ({others})" if others else "another run")
+    return ", ".join(seen) or "none"

@@ -22,9 +22,9 @@ from wsolbench.columns import (
     CLASSIFIED,
     EXTERNAL,
     external_classifier,
-    method_text,
     pretraining_kind,
     pretraining_text,
+    result_text,
 )
 from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
@@ -156,9 +156,9 @@ _LINE_COLUMNS = [
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
-    *("source", "classifier", "pretraining_kind", "dead_maps"),
     *("machine", "parameters", "macs", "train_images_per_second", "train_memory_bytes"),
     *("inference_images_per_second", "inference_memory_bytes"),
+    *("source", "classifier", "pretraining_kind", "dead_maps"),
 ]
 
 
@@ -175,7 +175,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "protocol_version": result.protocol.version,
         "rank": "" if row.rank is None else row.rank,
         "method": recipe.method,
-        "method_title": titles.get(recipe.method, recipe.method),
+        "method_title": result_text(result, titles),
         "backbone": recipe.backbone,
         "pretraining": result.pretraining,
         "supervision": result.supervision,
@@ -225,7 +225,7 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
     """Columns that say what a row is."""
     return {
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
-        "method": lambda row: method_text(row.first.recipe, titles),
+        "method": lambda row: result_text(row.first, titles),
         "backbone": lambda row: row.first.recipe.backbone,
         "pre-training": lambda row: pretraining_text(row.first, UNDEFINED),
         "supervision": lambda row: row.first.supervision,
@@ -337,6 +337,11 @@ def notes(group: Group, intervals: Intervals) -> str:
     )
     if group.ranked_by:
         sentences.append(f"Ranked by {figure_title(group, group.ranked_by)}.")
+    if any(row.first.saw_boxes for row in group.rows):
+        sentences.append(
+            "What was trained on boxes, those of the hold-out, is not weakly supervised and has no "
+            "rank; its epochs are its own."
+        )
     if _has_intervals(group, intervals):
         sentences.append(
             "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
@@ -372,7 +377,7 @@ def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
     commits = dict.fromkeys(commit_of(result) for result in row.results)
     parts = (
-        method_text(recipe, titles),
+        result_text(row.first, titles),
         recipe.backbone,
         device_of(row.first),
         f"recipe {row.first.recipe_key}",
@@ -408,6 +413,8 @@ _LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
 }
+#: how the best and the second of a column are set
+_LATEX_PLACES = ("textbf", "underline")
 
 
 def _terminal_group(group: Group, titles: Titles) -> str:
@@ -435,7 +442,7 @@ def short_name(group: Group, row: Row, titles: Titles) -> str:
     more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
     if recipe.train_labels != "official":
         more.append(f"{recipe.train_labels} labels")
-    return one_line(", ".join([method_text(recipe, titles), *more]))
+    return one_line(", ".join([result_text(row.first, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
@@ -453,15 +460,20 @@ def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
 
 def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
     columns, rows, texts = _cells(group, titles, intervals)
+    marked = _marked(group)
+    cells = [
+        [_latex_cell(text, marked.get((row, c))) for c, text in zip(columns, of, strict=True)]
+        for row, of in enumerate(rows)
+    ]
     lines = (
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(f'{heading(group)}. {notes(group, intervals)}')}}}",
         rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
         r"\toprule",
-        _latex_row(columns),
+        _latex_row(map(latex_text, columns)),
         r"\midrule",
-        *map(_latex_row, rows),
+        *map(_latex_row, cells),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -470,4 +482,41 @@ def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(latex_text, cells)) + r" \\"
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(text: str, place: int | None) -> str:
+    escaped = latex_text(text)
+    return escaped if place is None else rf"\{_LATEX_PLACES[place]}{{{escaped}}}"
+
+
+def _marked(group: Group) -> dict[tuple[int, str], int]:
+    """Place of the cells that are marked, by number of the row and column."""
+    places = {figure: best_two(group, figure) for figure in group.figures}
+    return {
+        (row, figure_title(group, figure)): place
+        for figure, rows in places.items()
+        for row, place in rows.items()
+    }
+
+
+def borrowed(row: Row, figure: Figure) -> bool:
+    """Whether a figure depends on class scores that are another run's."""
+    return figure in CLASSIFIED and external_classifier(row.first.recipe)
+
+
+def best_two(group: Group, figure: Figure) -> dict[int, int]:
+    """Numbers of the rows that are best (0) and second (1) in a figure, ties included.
+
+    Controls take no place, nor do class scores of another run, nor is there one where fewer than
+    two rows have the figure.
+    """
+    means = {
+        number: round(mean, DECIMALS)
+        for number, row in enumerate(group.rows)
+        if row.rank is not None
+        and not borrowed(row, figure)
+        and (mean := row.mean(figure)) is not None
+    }
+    order = sorted(set(means.values()), reverse=True)[:2] if len(means) > 1 else []
+    return {number: order.index(mean) for number, mean in means.items() if mean in order}

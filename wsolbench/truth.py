@@ -34,7 +34,7 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
             when a box is no box or wholly outside the image. A box that only reaches past the edge
             is legal.
     """
-    size = _image_size(sample.path)
+    size = image_size(sample.path)
     masks = sample.instance_masks if "pxap" in figures else ()
     ignore = sample.ignore_mask if "pxap" in figures else None
     parts = sample.parts if "part_coverage" in figures else None
@@ -49,7 +49,12 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
     )
 
 
-def _image_size(path: Path) -> Size:
+def image_size(path: Path) -> Size:
+    """Return width and height of an image in pixels, from its header.
+
+    Raises:
+        InputError: when the file is missing or no image.
+    """
     try:
         with Image.open(path) as image:
             return image.size

@@ -7,9 +7,11 @@ import io
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import timm
@@ -18,7 +20,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wsolbench import backbones
+from wsolbench import backbones, processes
+from wsolbench.checks.joined import run_joined
 from wsolbench.checks.outcome import (
     Check,
     FailedError,
@@ -57,6 +60,8 @@ OTHER_SIZES = (48, 96)
 PATCHES = (8, 32)
 #: shares of a training at which a step is tried: losses may set in late
 PROGRESS = (0.0, 0.5, 0.99)
+#: declared supervision of methods that get boxes in training
+WITH_BOXES = ("boxes", "another run")
 #: largest difference of two outputs that should be alike, as a share of the largest value
 TOLERANCE = 1e-4
 #: a dataset that no recipe knows, for what a recipe says of all of them
@@ -102,7 +107,8 @@ class Subject:
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
-        return build_method(self.recipe.altered(**fields), CLASSES, None)[0]
+        recipe = self.recipe.altered(**fields)
+        return fitted(build_method(recipe, CLASSES, None)[0], recipe.image_size)
 
     def trainable(self) -> Method:
         """As :meth:`build`.
@@ -122,7 +128,7 @@ class Subject:
         with torch.no_grad():
             for parameter in method.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
-        return method
+        return fitted(method, SIZE)
 
     def train(self, method: Method, seed: int = 0) -> None:
         """Make two training steps as the recipe says."""
@@ -130,7 +136,7 @@ class Subject:
         seed_all(seed, "steps")
         method.train()
         for progress in PROGRESS[:2]:
-            loss = method.training_step(batch_of(SIZE), progress)["loss"]
+            loss = method.training_step(batch_of(method, SIZE), progress)["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -194,7 +200,7 @@ def training_output(subject: Subject) -> None:
     """A training step returns scalars, a ``loss`` among them."""
     method = subject.trainable().train()
     for progress in PROGRESS:
-        losses: object = method.training_step(batch_of(SIZE), progress)
+        losses: object = method.training_step(batch_of(method, SIZE), progress)
         if not (isinstance(losses, dict) and "loss" in losses):
             raise FailedError(f"training_step returns {_described(losses)}, not a dict with 'loss'")
         for name, value in losses.items():
@@ -208,6 +214,19 @@ def gradients(subject: Subject) -> None:
     _backward(method)
     for name, parameter in _trained(method):
         require(parameter.grad is not None, f"{name} gets no gradient from the loss")
+
+
+def boxes_in_training(subject: Subject) -> None:
+    """A method that declares boxes learns from them: with others the loss is another."""
+    if subject.cls.info.supervision not in WITH_BOXES:
+        raise InapplicableError("it declares no boxes")
+    method = subject.trainable().train()
+    batch = batch_of(method, SIZE)
+    losses = []
+    for given in (batch.boxes, tuple(box / 2 for box in boxes(SIZE))):
+        seed_all(0, "steps")
+        losses.append(method.training_step(replace(batch, boxes=given), 0.0)["loss"].item())
+    require(losses[0] != losses[1], "the loss is the same with other boxes")
 
 
 def parameter_groups(subject: Subject) -> None:
@@ -228,6 +247,49 @@ def optimiser_step(subject: Subject) -> None:
         require(_finite(parameter), f"{name} is not finite after an optimiser step")
     same = all(torch.equal(old, p) for old, p in zip(before, method.parameters(), strict=True))
     require(not same, "no parameter changes in an optimiser step")
+
+
+def several_processes(subject: Subject) -> None:
+    """Two processes that train together on different images hold the same weights."""
+    subject.trainable()
+    with TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        codes = run_joined(_step_together, 2, subject.name, subject.cls, said)
+        problem = said.read_text("utf-8") if said.is_file() else f"they end with {codes}"
+    require(not problem, f"of two processes: {problem}")
+
+
+def _step_together(name: str, cls: type[Method], said: Path) -> int:
+    """Train in one of several processes, and write what is wrong, if anything."""
+    if name not in METHODS.names():
+        METHODS.register(name, cls)
+    try:
+        processes.join(torch.device("cpu"))
+        subject = Subject(name)
+        method = subject.trainable().train()
+        optimizer = subject.optimizer(method)
+        seed_all(processes.number(), "steps")
+        for progress in PROGRESS[:2]:
+            image = torch.randn(BATCH, 3, SIZE, SIZE)
+            batch = replace(batch_of(method, SIZE), image=image, whole=BATCH * processes.count())
+            optimizer.zero_grad(set_to_none=True)
+            method.training_step(batch, progress)["loss"].backward()
+            processes.join_gradients(method, batch.share)
+            optimizer.step()
+        problem = _difference(method)
+    except Exception as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if problem or processes.is_first():
+        said.write_text(problem, "utf-8")
+    return 0
+
+
+def _difference(method: Method) -> str:
+    """Name the first tensor that is not the same in all processes."""
+    state = {name: tensor.numpy().tobytes() for name, tensor in method.state_dict().items()}
+    first, *others = processes.from_all(state)
+    differing = [name for name in first if any(first[name] != other[name] for other in others)]
+    return f"{differing[0]} differs after a step" if differing else ""
 
 
 # ------------------------------------------------------------------------------------ evaluation
@@ -371,8 +433,10 @@ CHECKS: tuple[_Function, ...] = (
     recipes,
     training_output,
     gradients,
+    boxes_in_training,
     parameter_groups,
     optimiser_step,
+    several_processes,
     localization_output,
     batch_invariance,
     order_independence,
@@ -401,9 +465,26 @@ def labels() -> Tensor:
     return torch.arange(BATCH) % CLASSES
 
 
-def batch_of(size: int) -> Batch:
-    """A training batch of :func:`images`."""
-    return Batch(images(size), labels(), tuple(f"image {i}" for i in range(BATCH)))
+def batch_of(method: Method, size: int) -> Batch:
+    """A training batch of :func:`images`, with boxes where the method declares them."""
+    names = tuple(f"image {i}" for i in range(BATCH))
+    given = boxes(size) if method.info.supervision in WITH_BOXES else None
+    return Batch(images(size), labels(), names, given)
+
+
+def fitted(method: Method, size: int) -> Method:
+    """The method after it saw two batches, if it asks to see some: of all classes but the last."""
+    if method.info.fits:
+        batch = batch_of(method, size)
+        with torch.no_grad():
+            method.eval().fit([batch, replace(batch, image=batch.image.flip(3))])
+    return method
+
+
+def boxes(size: int) -> tuple[Tensor, ...]:
+    """Boxes (n, 4) of each image of :func:`images`: one or more, some past its edges."""
+    share = torch.tensor([[-0.2, 0.1, 0.6, 0.7], [0.3, 0.4, 1.1, 0.9], [0.5, 0.0, 0.8, 0.5]])
+    return tuple(share[: max(i, 1)] * size for i in range(BATCH))
 
 
 def small_backbone(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -437,7 +518,7 @@ def _backward(method: Method, size: int = SIZE, bf16: bool = False) -> None:
     """Add up the gradients of losses early and late in training, and see that all are finite."""
     for progress in PROGRESS:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = method.training_step(batch_of(size), progress)["loss"]
+            loss = method.training_step(batch_of(method, size), progress)["loss"]
         require(_finite(loss), f"the loss is {loss.item()} at progress {progress}")
         loss.backward()
     for name, parameter in _trained(method):
@@ -447,7 +528,7 @@ def _backward(method: Method, size: int = SIZE, bf16: bool = False) -> None:
 
 def _seeded_loss(method: Method) -> float:
     seed_all(0, "loss")
-    return method.train().training_step(batch_of(SIZE), PROGRESS[-1])["loss"].item()
+    return method.train().training_step(batch_of(method, SIZE), PROGRESS[-1])["loss"].item()
 
 
 def _check_prediction(prediction: Prediction) -> None:

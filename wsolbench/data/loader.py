@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsolbench import processes
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
     crop_flip,
+    crop_flip_boxes,
     draw_places,
     eval_side,
     eval_view,
@@ -25,6 +28,7 @@ from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
+from wsolbench.truth import read_truth
 from wsolbench.types import Batch
 
 Pixels = NDArray[np.uint8]
@@ -55,7 +59,8 @@ class DecodedImages:
         self.side = resize
         self._paths = [sample.path for sample in samples]
         needed = len(samples) * resize * resize * 3
-        allowed = int(available_memory() * MEMORY_SHARE) if budget is None else budget
+        free = available_memory() * MEMORY_SHARE / processes.on_this_machine()
+        allowed = int(free) if budget is None else budget
         self.in_memory = needed <= allowed
         self.why = (
             f"{len(samples)} images of {resize}x{resize} take {needed / 2**30:.2f} GiB, "
@@ -122,7 +127,7 @@ class TrainLoader:
     every batch is whole and may hold the end of one epoch and the begin of the next.
 
     Args:
-        samples: training samples.
+        samples: training samples; where all of them have boxes, batches carry these too.
         images: the same samples' pixels.
         crop: side of the crop in pixels, at most ``images.side``.
         flip: probability of a horizontal flip.
@@ -132,7 +137,8 @@ class TrainLoader:
         length: the whole training; None for whole epochs, however many.
 
     Raises:
-        InputError: when the crop is larger than the image, or an epoch would have no batch.
+        InputError: when the crop is larger than the image, an epoch would have no batch, or an
+            image with boxes cannot be read.
     """
 
     def __init__(
@@ -151,6 +157,7 @@ class TrainLoader:
     ) -> None:
         self._ids = [sample.image_id for sample in samples]
         self._labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._boxes = _resized_boxes(samples, images.side)
         self._images = images
         self._batch_size = batch_size
         self._crop, self._flip = crop, flip
@@ -169,19 +176,29 @@ class TrainLoader:
         """Batches of an epoch, or of the part that takes its place."""
         return len(self) if self._length is None else len(self._length.batches(epoch))
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this process's part of each batch of epoch number ``epoch``.
+
+        Any epoch can be asked for at any time.
+
+        Args:
+            first: the batch to begin with, for a training that was interrupted.
 
         Raises:
             InputError: when an image is missing or damaged.
         """
         slack, size = self._images.side - self._crop, self._batch_size
         drawn = draw_places(self._seed, self._places(epoch), len(self._ids), slack, self._flip)
-        groups = _grouped(drawn.image.tolist(), size)[: self.batches(epoch)]
-        corners, flips = (t.split(size)[: len(groups)] for t in (drawn.corner, drawn.flip))
-        pixels = self._images.batches(groups)
-        for group, raw, corner, flip in zip(groups, pixels, corners, flips, strict=True):
-            yield self._batch(group, raw, corner, flip)
+        last = self.batches(epoch)
+        groups = _grouped(drawn.image.tolist(), size)[first:last]
+        corners, flips = (t.split(size)[first:last] for t in (drawn.corner, drawn.flip))
+        parts = [processes.own_part(range(len(group))) for group in groups]
+        images = [[group[i] for i in part] for group, (part, _) in zip(groups, parts, strict=True)]
+        drawings = zip(images, self._images.batches(images), parts, corners, flips, strict=True)
+        for of_part, raw, (part, borrowed), corner, flip in drawings:
+            batch = self._batch(of_part, raw, corner[part], flip[part])
+            whole = None if processes.count() == 1 else len(flip)
+            yield replace(batch, whole=whole, borrowed=borrowed)
 
     def _places(self, epoch: int) -> range:
         """Places of an epoch's images in the row of all epochs."""
@@ -191,6 +208,7 @@ class TrainLoader:
         return range(batches.start * self._batch_size, batches.stop * self._batch_size)
 
     def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
+        boxes = self._boxes_of(group, corner, flip)
         images, corner, flip, label = (
             to_device(tensor, self._device)
             for tensor in (torch.from_numpy(raw), corner, flip, self._labels[group])
@@ -200,7 +218,19 @@ class TrainLoader:
             image=normalize(cropped, self._mean, self._std),
             label=label,
             image_id=tuple(self._ids[i] for i in group),
+            boxes=boxes,
         )
+
+    def _boxes_of(
+        self, group: list[int], corner: Tensor, flip: Tensor
+    ) -> tuple[Tensor, ...] | None:
+        if self._boxes is None:
+            return None
+        places = zip(group, corner, flip.tolist(), strict=True)
+        moved = (
+            crop_flip_boxes(self._boxes[i], at, mirrored, self._crop) for i, at, mirrored in places
+        )
+        return tuple(to_device(boxes, self._device) for boxes in moved)
 
     def _check(self) -> None:
         if self._crop > self._images.side:
@@ -269,6 +299,15 @@ class EvalLoader:
 
     def _view(self, sample: Sample) -> Pixels:
         return eval_view(read_image(sample.path), self._side, self._size)
+
+
+def _resized_boxes(samples: Sequence[Sample], side: int) -> list[Tensor] | None:
+    """Boxes (n, 4) of each image in pixels of its resized square; None unless all have some."""
+    if not all(sample.boxes for sample in samples):
+        return None
+    truths = [read_truth(sample, figures=()) for sample in samples]
+    scaled = [truth.boxes * (side / np.tile(truth.size, 2)) for truth in truths]
+    return [torch.from_numpy(boxes).float() for boxes in scaled]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
