@@ -308,7 +308,7 @@ class Run:
                 beside = outcome.table, self.examples(protocol)
                 log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        # not where what is shared would answer with other class scores
+        # with class scores of another run, what is shared would answer otherwise than the record
         if processes.is_first() and self.classifier is None:
             save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
