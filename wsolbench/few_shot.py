@@ -126,7 +126,7 @@ def charts(results: Iterable[Result]) -> list[Chart]:
     found: defaultdict[tuple[object, ...], defaultdict[tuple[str, ...], list[Result]]]
     found = defaultdict(lambda: defaultdict(list))
     for result in results:
-        whole = result.recipe.model_copy(update={"shots": None, "draw": 0})
+        whole = result.recipe.altered(shots=None, draw=0)
         alike = result.model_copy(update={"recipe": whole, "recipe_key": whole.key()})
         found[comparable(alike)][row_key(alike)].append(result)
     sorted_in = [_chart(curves.values()) for _, curves in sorted(found.items(), key=_first)]

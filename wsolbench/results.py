@@ -133,6 +133,7 @@ class Environment(_Data):
         device: name of the processor or accelerator.
         threads: threads of one operation on the CPU.
         compiled: whether torch.compile was asked for.
+        processes: how many trained together.
     """
 
     commit: str | None
@@ -148,6 +149,7 @@ class Environment(_Data):
     device: str
     threads: int = Field(ge=1)
     compiled: bool = False
+    processes: int = Field(1, ge=1)
 
 
 class Weights(_Data):
@@ -298,7 +300,12 @@ class Result(_Data):
     def file_name(self) -> str:
         """Return a readable file name that no other identity has."""
         data, device = self.dataset.fingerprint, self.environment.device_type
-        return f"{self.recipe.run_name()}-{self.protocol.name}-{data}-{device}.json"
+        return record_name(self.recipe, self.protocol.name, data, device)
+
+
+def record_name(recipe: Recipe, protocol: str, fingerprint: str, device_type: str) -> str:
+    """Return the file name of a recipe's record under a protocol, see :class:`Identity`."""
+    return f"{recipe.run_name()}-{protocol}-{fingerprint}-{device_type}.json"
 
 
 class Loaded(NamedTuple):
