@@ -55,6 +55,7 @@ from wsolbench.results import (
     ProtocolStamp,
     Result,
     Weights,
+    read_examples,
     read_result,
     read_table,
     record_name,
@@ -251,6 +252,8 @@ class Run:
         result = read_result(self.places.results / MEASURED / name)
         if result.table is not None:
             read_table(result, self.places.results)
+        if result.examples is not None:
+            read_examples(result, self.places.results)
         return result
 
     def _is_current(self, result: Result, protocol: Protocol) -> bool:
