@@ -12,6 +12,8 @@ import pytest
 from wsolbench.registry import DATASETS, METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
+#: names that are words of any message, too
+WORDS = {"folder"}
 CORE = sorted((ROOT / "wsolbench").rglob("*.py"))
 
 
@@ -39,7 +41,7 @@ def test_the_check_sees_names_and_leaves_docstrings_alone() -> None:
 
 @pytest.mark.parametrize("file", CORE, ids=lambda f: str(f.relative_to(ROOT)))
 def test_the_core_names_no_plugin(file: Path) -> None:
-    names = METHODS.names() + DATASETS.names()
+    names = [name for name in METHODS.names() + DATASETS.names() if name not in WORDS]
     assert plugin_names_in(file.read_text("utf-8"), names) == []
 
 

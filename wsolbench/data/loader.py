@@ -22,6 +22,7 @@ from wsolbench.data.transforms import (
 )
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
+from wsolbench.index import labels_of
 from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
 from wsolbench.types import Batch
@@ -52,7 +53,7 @@ class DecodedImages:
 
     def __init__(self, samples: Sequence[Sample], resize: int, budget: int | None = None) -> None:
         self.side = resize
-        self._paths = [sample.path for sample in samples]
+        self._samples = samples
         needed = len(samples) * resize * resize * 3
         allowed = int(available_memory() * MEMORY_SHARE) if budget is None else budget
         self.in_memory = needed <= allowed
@@ -67,7 +68,7 @@ class DecodedImages:
         self._filled = np.zeros(kept, np.bool_)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> Pixels:
         """Return image ``index`` as (side, side, 3); safe to call from several threads.
@@ -95,7 +96,7 @@ class DecodedImages:
         return _stacked(self.__getitem__, groups)
 
     def _decode(self, index: int) -> Pixels:
-        return resize_image(read_image(self._paths[index]), (self.side, self.side))
+        return resize_image(read_image(self._samples[index].path), (self.side, self.side))
 
 
 class TrainLoader:
@@ -130,8 +131,8 @@ class TrainLoader:
         drop_last: bool,
         device: torch.device | str,
     ) -> None:
-        self._ids = [sample.image_id for sample in samples]
-        self._labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._samples = samples
+        self._labels = torch.from_numpy(labels_of(samples))
         self._images = images
         self._batch_size = batch_size
         self._crop, self._flip = crop, flip
@@ -143,7 +144,7 @@ class TrainLoader:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        count, size = len(self._ids), self._batch_size
+        count, size = len(self._samples), self._batch_size
         return count // size if self._drop_last else -(-count // size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -153,7 +154,7 @@ class TrainLoader:
             InputError: when an image is missing or damaged.
         """
         slack = self._images.side - self._crop
-        draws = draw_epoch(self._seed, epoch, len(self._ids), slack, self._flip)
+        draws = draw_epoch(self._seed, epoch, len(self._samples), slack, self._flip)
         order: list[int] = draws.order.tolist()
         groups = _grouped(order, self._batch_size)[: len(self)]
         pixels = self._images.batches(groups)
@@ -169,7 +170,7 @@ class TrainLoader:
         return Batch(
             image=normalize(cropped, self._mean, self._std),
             label=label,
-            image_id=tuple(self._ids[i] for i in group),
+            image_id=tuple(self._samples[i].image_id for i in group),
         )
 
     def _check(self) -> None:
@@ -180,7 +181,7 @@ class TrainLoader:
             )
         if len(self) == 0:
             raise InputError(
-                f"{len(self._ids)} training images make no batch of {self._batch_size}"
+                f"{len(self._samples)} training images make no batch of {self._batch_size}"
                 f"{' with drop_last' if self._drop_last else ''}; "
                 "use a smaller batch_size or more images"
             )
