@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.metrics.derived import figures_without
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import live_predictions
 from wsolbench.protocol import Protocol, load_protocol
@@ -29,6 +32,7 @@ from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
     MEASURED,
+    Clean,
     Cost,
     DatasetStamp,
     ProtocolStamp,
@@ -215,7 +219,7 @@ class Run:
         size, parts = self.recipe.image_size, self.dataset.part_names
         return score(stream, samples, protocol, self.recipe.dataset, label, size, parts)
 
-    def _eval(self, protocol: Protocol, samples: list[Sample]) -> EvalLoader:
+    def _eval(self, protocol: Protocol, samples: Sequence[Sample]) -> EvalLoader:
         return EvalLoader(
             samples,
             protocol.geometry,
@@ -252,6 +256,7 @@ class Run:
             ),
             figures=scores.figures,
             oracle=tuple(name for name in protocol.oracle if name in scores.figures),
+            clean=self._clean(protocol, outcome),
             threshold=scores.threshold,
             threshold_source="none" if scores.threshold is None else protocol.selection.kind,
             percentile=outcome.percentile,
@@ -269,6 +274,15 @@ class Run:
             created=datetime.now(UTC),
         )
 
+    def _clean(self, protocol: Protocol, outcome: Outcome) -> Clean | None:
+        seen = self.dataset.in_imagenet() if saw_imagenet(self.recipe) else frozenset()
+        if outcome.table is None or not seen:
+            return None
+        scores = outcome.scores
+        asked = [figure for figure in protocol.figures if figure in scores.figures]
+        figures = figures_without(outcome.table, asked, scores.threshold, seen)
+        return Clean(left_out=len(seen), figures=figures)
+
     def _dataset_stamp(self) -> DatasetStamp:
         return DatasetStamp(
             name=self.recipe.dataset,
@@ -278,6 +292,7 @@ class Run:
             val=len(self.dataset.samples("val")),
             test=len(self.dataset.samples("test")),
             fingerprint=self.fingerprint,
+            holdout=self.dataset.holdout_name(),
         )
 
 
@@ -358,6 +373,17 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
     if recipe.weights is not None:
         return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
+
+
+def saw_imagenet(recipe: Recipe) -> bool:
+    """Whether the backbone's published weights, or what was trained on them, had seen ImageNet.
+
+    timm's tags name the data last: ``in1k``, ``in12k``, ``in21k`` or ``in22k``; those of
+    self-supervised training that was done there name it alone.
+    """
+    tag = recipe.backbone.partition(".")[2]
+    known = re.search(r"in(1|12|21|22)k|dino|mae", tag) is not None
+    return known and (recipe.pretrained or recipe.weights is not None)
 
 
 def supervision(recipe: Recipe, info: MethodInfo) -> str:

@@ -97,6 +97,9 @@ def _say(results: Sequence[Result]) -> None:
         figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
         recipe = result.recipe
         print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
+        if result.clean is not None:
+            clean = ", ".join(f"{name} {value:.2f}" for name, value in result.clean.figures.items())
+            print(f"  without {result.clean.left_out} test images that are in ImageNet: {clean}")
 
 
 def _requests(arguments: argparse.Namespace) -> Sequence[Request]:
