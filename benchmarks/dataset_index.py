@@ -27,7 +27,7 @@ LINKS = 20_000
 CLASSES, IMAGES, VAL = 1000, 1_300_000, 50_000
 
 _START = """
-import sys, time
+import sys
 from pathlib import Path
 from wsolbench.data.loader import DecodedImages, TrainLoader
 from wsolbench.registry import DATASETS
@@ -37,7 +37,7 @@ print("fingerprint", data.fingerprint())
 train = data.samples("train")
 images = DecodedImages(train, 256)
 loader = TrainLoader(train, images, 32, 224, 0.5, (0.5,) * 3, (0.5,) * 3, 0, True, "cpu")
-batch = next(iter(loader.epoch(0)))
+batch = next(iter(loader.epoch(1)))
 print(f"{len(train)} images, batch {tuple(batch.image.shape)}")
 """
 

@@ -48,7 +48,14 @@ THRESHOLDS, FEW = (F.threshold_values(p.thresholds) for p in (STANDARD, SAT))
 
 
 def smooth(rng: np.random.Generator) -> Array:
-    """14x14 values."""
+    """Three blobs on a 14x14 grid, as a network's last map shows them."""
+    y, x = np.mgrid[:14, :14][:, None] - rng.uniform(2, 12, (2, 3, 1, 1))
+    heights, widths = rng.uniform(0.3, 1, (3, 1, 1)), rng.uniform(2, 12, (3, 1, 1))
+    return np.asarray((heights * np.exp(-(x**2 + y**2) / widths)).sum(axis=0))
+
+
+def rough(rng: np.random.Generator) -> Array:
+    """A value of its own at each point of a 14x14 grid."""
     return rng.random((14, 14))
 
 
@@ -191,7 +198,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
-        for kind in (smooth, noisy, noise):
+        for kind in (smooth, rough, noisy, noise):
             print(row(case, kind, images), flush=True)
 
 

@@ -1,12 +1,13 @@
 """Literal SAT, TS-CAM and CAM in plain torch: every N x N tensor is formed, nothing is fused.
 
 The functions take a flat state with the names of the released checkpoints and mirror the released
-arithmetic line by line. They are slow on purpose: the tests hold the methods' fast forms to them.
+arithmetic line by line. They are slow on purpose: the tests hold the methods' fast forms to them,
+and ``benchmarks/training.py`` times them, keeping no more than the released code keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,10 +109,14 @@ def _attention(
     return _linear(state, f"{block}.attn.proj", out), softmax, mask
 
 
-def run_blocks(state: State, x: Tensor, heads: int, acting: int) -> Trace:
-    """Run all blocks; the last ``acting`` ones multiply their softmax by the mask row."""
+def each_block(
+    state: State, x: Tensor, heads: int, acting: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield stream, softmax and mask row after each block, see :class:`Trace`.
+
+    The last ``acting`` blocks multiply their softmax by the mask row.
+    """
     depth = depth_of(state)
-    rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in range(depth):
         block = f"blocks.{index}"
         masked = index >= depth - acting
@@ -121,18 +126,57 @@ def run_blocks(state: State, x: Tensor, heads: int, acting: int) -> Trace:
         x = x + out
         hidden = F.gelu(_linear(state, f"{block}.mlp.fc1", _norm(state, f"{block}.norm2", x)))
         x = x + _linear(state, f"{block}.mlp.fc2", hidden)
-        rows.append((x, softmax, mask))
+        yield x, softmax, mask
+
+
+def run_blocks(state: State, x: Tensor, heads: int, acting: int) -> Trace:
+    """Run all blocks as :func:`each_block` does and keep everything."""
+    rows = each_block(state, x, heads, acting)
     outs, attention, masks = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Trace(_norm(state, "norm", x), outs, attention, masks)
+    return Trace(_norm(state, "norm", outs[-1]), outs, attention, masks)
 
 
 def _output(state: State, trace: Trace, rows: Tensor, grid: Grid) -> Output:
     """Apply the head; ``rows`` (B, P) is the class-agnostic map of the patches."""
-    first = _prefix(state).shape[1]
-    tokens = trace.tokens_norm[:, first : first + grid[0] * grid[1]]
-    plane = tokens.transpose(1, 2).unflatten(2, grid)
-    semantic = F.conv2d(plane, state["head.weight"], state["head.bias"], padding=1)
+    semantic = class_maps(state, trace.tokens_norm, grid)
     return Output(trace, rows.unflatten(1, grid), semantic, semantic.mean(dim=(2, 3)))
+
+
+def class_maps(state: State, tokens: Tensor, grid: Grid) -> Tensor:
+    """Return the 3x3 convolution (B, K, h, w) of the patches among normed tokens (B, N, D)."""
+    first = _prefix(state).shape[1]
+    plane = tokens[:, first : first + grid[0] * grid[1]].transpose(1, 2).unflatten(2, grid)
+    return F.conv2d(plane, state["head.weight"], state["head.bias"], padding=1)
+
+
+def lean_sat(state: State, image: Tensor, heads: int, acting: int = 3) -> tuple[Tensor, Tensor]:
+    """Return logits and map of :func:`sat`, without its trace."""
+    first, grid = embed(state, image)
+    x, masks = first, []
+    for after, _, mask in each_block(state, first, heads, acting):
+        x = after
+        masks.append(mask)
+    rows = torch.stack(masks[-acting:])[:, :, _prefix(state).shape[1] : -1].mean(dim=0)
+    logits = class_maps(state, _norm(state, "norm", x), grid).mean(dim=(2, 3))
+    return logits, rows.unflatten(1, grid)
+
+
+def lean_ts_cam(state: State, image: Tensor, heads: int, train: bool) -> tuple[Tensor, Tensor]:
+    """Return logits and, out of training, the maps of all classes of :func:`ts_cam`.
+
+    The released code keeps the attention of all blocks in training too.
+    """
+    first, grid = embed(state, image)
+    x, attention = first, []
+    for after, softmax, _ in each_block(state, first, heads, acting=0):
+        x = after
+        attention.append(softmax)
+    semantic = class_maps(state, _norm(state, "norm", x), grid)
+    logits = semantic.mean(dim=(2, 3))
+    if train:
+        return logits, semantic
+    rows = torch.stack(attention).mean(dim=2).sum(dim=0)[:, 0, _prefix(state).shape[1] :]
+    return logits, rows.unflatten(1, grid)[:, None] * semantic
 
 
 def sat(state: State, image: Tensor, heads: int, acting: int = 3) -> Output:
@@ -152,18 +196,19 @@ def ts_cam(state: State, image: Tensor, heads: int) -> Output:
 
 
 def sat_losses(
-    output: Output,
+    logits: Tensor,
+    grid_map: Tensor,
     kernel: Tensor,
     label: Tensor,
     target: float,
     scope: Literal["batch", "image"] = "batch",
 ) -> dict[str, Tensor]:
     """Return the released objective's parts and their sum for one rank's batch."""
-    blurred = F.conv2d(output.grid_map[:, None], kernel, padding=1)
-    coverage = output.grid_map.mean(dim=(1, 2))
+    blurred = F.conv2d(grid_map[:, None], kernel, padding=1)
+    coverage = grid_map.mean(dim=(1, 2))
     area = (coverage.mean() if scope == "batch" else coverage) - target
     parts = {
-        "cls": F.cross_entropy(output.logits, label),
+        "cls": F.cross_entropy(logits, label),
         "area": area.abs().mean(),
         "norm": (blurred * (1 - blurred)).mean(),
     }

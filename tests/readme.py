@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from wsolbench import tables
+from wsolbench import few_shot, tables
 from wsolbench.analysis import row_intervals
 from wsolbench.registry import METHODS
 from wsolbench.results import load_results
@@ -22,7 +22,8 @@ def expected(text: str) -> str:
     titles = {name: METHODS.get(name).info.title for name in METHODS.names()}
     intervals, unusable = row_intervals(results, ROOT / "results")
     assert not unusable, unusable
-    measured = tables.markdown(results, titles, intervals) or "No runs yet."
+    parts = (tables.markdown(results, titles, intervals), few_shot.markdown(results, titles))
+    measured = "\n\n".join(part for part in parts if part) or "No runs yet."
     assert BLOCK.search(text), "the README lost its leaderboard markers"
     return BLOCK.sub(lambda found: f"{found[1]}\n{measured}\n\n{found[2]}", text)
 

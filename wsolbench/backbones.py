@@ -174,7 +174,7 @@ def set_output_stride(model: nn.Module, stride: int) -> None:
     kind = type(model).__name__
     try:
         # Of two sides, because a border that is not padded takes a cell from both.
-        small, large = (_features(model, s).shape[-1] for s in (side, side + max(32, stride)))
+        small, large = (feature_map(model, s).shape[-1] for s in (side, side + max(32, stride)))
     except RuntimeError as error:  # branches that no longer end in maps of one size
         raise InputError(f"{kind} cannot be given an output stride of {stride}") from error
     got = max(32, stride) / (large - small)
@@ -182,17 +182,30 @@ def set_output_stride(model: nn.Module, stride: int) -> None:
         raise InputError(f"{kind} has an output stride of {got:g} and cannot be given {stride}")
 
 
-def _features(model: nn.Module, side: int) -> Tensor:
+def feature_map(model: nn.Module, side: int) -> Tensor:
+    """The last map (1, D, h, w) that a CNN of timm makes of an empty image.
+
+    Args:
+        model: timm CNN.
+        side: of the image in pixels.
+
+    Raises:
+        InputError: when its features are no such map.
+    """
     parameter = next(model.parameters())
     training = model.training
     model.eval()
-    with torch.no_grad():
-        features = model.forward_features(parameter.new_zeros(1, 3, side, side))  # type: ignore[operator]
+    try:
+        with torch.no_grad():
+            features = model.forward_features(parameter.new_zeros(1, 3, side, side))  # type: ignore[operator]
+    except AssertionError:  # of a model that takes images of one size alone
+        features = None
     model.train(training)
-    if features.ndim != 4 or features.shape[1] != model.num_features:
+    fits = isinstance(features, Tensor) and features.ndim == 4
+    if not fits or features.shape[1] != model.num_features:
         kind = type(model).__name__
         raise InputError(f"{kind} offers no map of features (B, D, h, w); try a CNN of timm")
-    return features  # type: ignore[no-any-return]
+    return cast(Tensor, features)
 
 
 _Strided = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
@@ -208,7 +221,7 @@ def _strided_layers(model: nn.Module, side: int) -> list[tuple[_Strided, int]]:
     layers = [m for m in model.modules() if isinstance(m, _Strided) and _side(m.stride) > 1]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     try:
-        _features(model, side)
+        feature_map(model, side)
     finally:
         for hook in hooks:
             hook.remove()

@@ -227,11 +227,8 @@ def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
     Raises:
         InputError: when a class would keep no training image.
     """
-    by_class: defaultdict[int, list[str]] = defaultdict(list)
-    for sample in train:
-        by_class[sample.label].append(sample.image_id)
     chosen: set[str] = set()
-    for label, ids in by_class.items():
+    for label, ids in _ids_by_class(train).items():
         if per_class and len(ids) <= per_class:
             raise InputError(
                 f"class {label} has {len(ids)} training images, a hold-out of {per_class} a class "
@@ -239,6 +236,37 @@ def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
             )
         chosen.update(sorted(ids, key=holdout_order)[:per_class])
     return frozenset(chosen)
+
+
+def few_shots(
+    train: Sequence[Sample], shots: int, draw: int, class_names: Sequence[str]
+) -> list[Sample]:
+    """Choose ``shots`` images of each class: those first in an order that the draw decides.
+
+    The order is that of the SHA-256 of draw and image id: the same on every machine and for every
+    method and seed; what one draw chooses is contained in what it chooses for more shots.
+
+    Args:
+        train: training samples without the hold-out; those chosen keep their order.
+        shots: images a class.
+        draw: draws are independent of each other.
+        class_names: by label, for errors.
+
+    Raises:
+        InputError: when a class has fewer images; the line names it.
+    """
+    by_class = _ids_by_class(train)
+    chosen: set[str] = set()
+    for label, name in enumerate(class_names):
+        ids = by_class[label]
+        if len(ids) < shots:
+            raise InputError(
+                f"class '{name}' has {len(ids)} training images beside the hold-out, "
+                f"fewer than --shots {shots}"
+            )
+        order = sorted(ids, key=lambda i: _hash(f"wsolbench-shots:{draw}:{i}"))
+        chosen.update(order[:shots])
+    return [s for s in train if s.image_id in chosen]
 
 
 def shuffled_labels(train: Sequence[Sample], seed: int) -> list[Sample]:
@@ -251,6 +279,13 @@ def shuffled_labels(train: Sequence[Sample], seed: int) -> list[Sample]:
     mixed = sorted(train, key=lambda s: _hash(f"wsolbench-shuffle:{seed}:{s.image_id}"))
     dealt = {s.image_id: other.label for s, other in zip(named, mixed, strict=True)}
     return [replace(s, label=dealt[s.image_id]) for s in train]
+
+
+def _ids_by_class(samples: Iterable[Sample]) -> defaultdict[int, list[str]]:
+    by_class: defaultdict[int, list[str]] = defaultdict(list)
+    for sample in samples:
+        by_class[sample.label].append(sample.image_id)
+    return by_class
 
 
 def holdout_order(image_id: str) -> str:

@@ -2,12 +2,13 @@
 
 A method's recipes stand in the YAML file beside it, one section per recipe name. A section holds
 recipe fields; its optional ``datasets`` mapping overrides them for single datasets, by name or
-shell pattern, so that the released and declared regimes can say what their authors used where. The
-``default`` section is laid over ``wsolbench/regimes/default.yaml``, which is the same for every
-method, and over what the dataset asks of that regime in the YAML file beside it.
+shell pattern, so that the released and declared regimes can say what their authors used where; so
+does ``backbones`` for single backbones, by timm name or pattern. The ``default`` section is laid
+over ``wsolbench/regimes/default.yaml``, which is the same for every method, and over what the
+dataset asks of that regime in the YAML file beside it.
 
-Layers: regime, dataset (``default`` only), method, the method's part for the dataset, the user's
-overrides.
+Layers: regime, dataset (``default`` only), method, the method's part for the dataset, its part for
+the backbone, the user's overrides.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
 _TRAINING = frozenset(
-    {"epochs", "batch_size", "drop_last", "resize", "flip", "optim", "schedule", "train_labels"}
+    {
+        *("shots", "draw", "epochs", "iterations", "batch_size", "drop_last", "resize", "flip"),
+        *("optim", "schedule", "train_labels"),
+    }
 )
 #: fields that describe the backbone
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
+#: mappings of a section that are no fields
+_PARTS = frozenset({"datasets", "backbones"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
 
@@ -83,7 +89,8 @@ def resolve(
             f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
         )
     trains = trainable and weights is None
-    fields = _layered(sections[name], dataset, name, part or DatasetPart())
+    chosen = overrides.get("backbone")
+    fields = _layered(sections[name], dataset, name, part or DatasetPart(), chosen)
     without_backbone = fields.get("backbone") == NO_BACKBONE
     fields = _merge(fields, _heeded(overrides, trains, without_backbone))
     if not trains:
@@ -100,17 +107,18 @@ def resolve(
 
 
 def _layered(
-    section: Mapping[str, Any], dataset: str, name: RecipeName, part: DatasetPart
+    section: Mapping[str, Any], dataset: str, name: RecipeName, part: DatasetPart, chosen: Any
 ) -> dict[str, Any]:
-    """All layers but the user's."""
+    """All layers but the user's, who may have chosen the backbone."""
     part = part if name == "default" else DatasetPart()
-    own = {field: value for field, value in section.items() if field != "datasets"}
+    own = {field: value for field, value in section.items() if field not in _PARTS}
     fields = _merge(
-        regime(name), part.fields, own, _for_dataset(section.get("datasets") or {}, dataset)
+        regime(name), part.fields, own, _part_for(section.get("datasets") or {}, dataset)
     )
     if fields.get("backbone") in part.backbones:
         fields["backbone"] = part.backbones[fields["backbone"]]
-    return fields
+    backbone = fields.get("backbone") if chosen is None else chosen
+    return _merge(fields, _part_for(section.get("backbones") or {}, str(backbone)))
 
 
 def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) -> dict[str, Any]:
@@ -121,11 +129,11 @@ def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) 
     return {name: value for name, value in overrides.items() if name not in idle}
 
 
-def _for_dataset(parts: Mapping[str, Any], dataset: str) -> Mapping[str, Any]:
-    """The part under the dataset's own name, else under the first pattern that fits it."""
-    fitting = (pattern for pattern in parts if fnmatchcase(dataset, pattern))
-    name = dataset if dataset in parts else next(fitting, None)
-    return {} if name is None else parts[name] or {}
+def _part_for(parts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The part under the very name, else under the first pattern that fits it."""
+    fitting = (pattern for pattern in parts if fnmatchcase(name, pattern))
+    key = name if name in parts else next(fitting, None)
+    return {} if key is None else parts[key] or {}
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from wsolbench import few_shot
 from wsolbench.analysis import row_intervals
 from wsolbench.files import write_text
+from wsolbench.reported import read_table
 from wsolbench.results import Result, load_results
 from wsolbench.tables import (
     FIGURE_TITLES,
@@ -21,7 +23,6 @@ from wsolbench.tables import (
 )
 
 FILE_NAME = "leaderboard.md"
-_HERE = Path(__file__).resolve().parent
 _ROW = ["method", "year", "venue", "backbone", "dataset", "source"]
 _ORDER = ["dataset", "year", "method", "backbone", "source"]
 _INTRODUCTION = """\
@@ -42,7 +43,7 @@ threshold differ from ours and from each other."""
 
 
 def leaderboard(
-    results: Iterable[Result],
+    results: Sequence[Result],
     reported: pd.DataFrame,
     titles: Titles,
     intervals: Intervals = NO_INTERVALS,
@@ -57,7 +58,9 @@ def leaderboard(
     """
     measured = markdown(results, titles, intervals) or "No runs yet."
     published = published_table(reported, set(titles.values())) or "None for these methods."
-    return "\n\n".join([_INTRODUCTION, measured, _PUBLISHED, published]) + "\n"
+    few = few_shot.markdown(results, titles)
+    parts = [_INTRODUCTION, measured, few, _PUBLISHED, published]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_leaderboard(folder: Path, titles: Titles) -> list[str]:
@@ -78,10 +81,7 @@ def write_leaderboard(folder: Path, titles: Titles) -> list[str]:
 
 def read_reported() -> pd.DataFrame:
     """Read the published figures that come with the suite; every value is text, as printed."""
-    # The wheel has them inside the package, a checkout beside its results.
-    places = (_HERE / "reported", _HERE.parent / "results" / "reported")
-    file = next(place for place in places if place.is_dir()) / "published.csv"
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+    return read_table("published.csv")
 
 
 def published_table(reported: pd.DataFrame, methods: Collection[str]) -> str:

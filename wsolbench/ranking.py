@@ -27,7 +27,9 @@ RANKED_BY: tuple[Figure, ...] = ("gt_known_loc", "max_box_acc_v2", "max_box_acc"
 DECIMALS = 2
 #: recipe fields that must agree within a group of the default regime
 _CONDITIONS = {
+    "shots",
     "epochs",
+    "iterations",
     "batch_size",
     "drop_last",
     "holdout",
@@ -39,11 +41,13 @@ _CONDITIONS = {
 }
 #: those of them that matter where nothing is trained
 _WITHOUT_TRAINING = {"holdout", "image_size"}
+#: those that must agree in the authors' regimes too
+_ALWAYS = {"shots", "iterations"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Records that differ in nothing but their seed, in the order of the seeds.
+    """Records that differ in nothing but seed and draw, in the order of these.
 
     Attributes:
         rank: 1 for the best of the group, equal for ties; None without a figure to rank by, and for
@@ -58,6 +62,11 @@ class Row:
         """The record of the lowest seed, for all that the seeds share."""
         return self.results[0]
 
+    @classmethod
+    def of(cls, results: Iterable[Result]) -> Row:
+        """Put records of one row in their order."""
+        return cls(tuple(sorted(results, key=lambda r: (r.recipe.seed, r.recipe.draw))))
+
     @property
     def identities(self) -> tuple[Identity, ...]:
         """What makes each record one experiment."""
@@ -66,7 +75,12 @@ class Row:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds in increasing order."""
-        return tuple(r.recipe.seed for r in self.results)
+        return tuple(sorted({r.recipe.seed for r in self.results}))
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """Draws of training images in increasing order."""
+        return tuple(sorted({r.recipe.draw for r in self.results}))
 
     def mean(self, figure: Figure) -> float | None:
         """Mean over the seeds in percent; None unless every seed has the figure."""
@@ -131,7 +145,7 @@ def groups(results: Iterable[Result]) -> list[Group]:
         if _trains_nothing(result):
             everywhere.append(result)
         else:
-            sorted_in[_group_key(result, _CONDITIONS)].append(result)
+            sorted_in[comparable(result)].append(result)
     hosts = {key: _group_key(members[0], _WITHOUT_TRAINING) for key, members in sorted_in.items()}
     for result in everywhere:
         own = _group_key(result, _WITHOUT_TRAINING)
@@ -145,10 +159,15 @@ def _trains_nothing(result: Result) -> bool:
     return not result.recipe.trained and result.recipe.weights is None
 
 
+def comparable(result: Result) -> tuple[Any, ...]:
+    """What must be the same in two trained runs that are compared."""
+    return _group_key(result, _CONDITIONS)
+
+
 def _group_key(result: Result, fields: set[str]) -> tuple[Any, ...]:
     recipe, data, protocol = result.recipe, result.dataset, result.protocol
-    alike = recipe.name == "default"
-    conditions = recipe.model_dump_json(include=fields) if alike else ""
+    shared = fields if recipe.name == "default" else fields & _ALWAYS
+    conditions = recipe.model_dump_json(include=shared)
     regime = RECIPE_NAMES.index(recipe.name)
     return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
 
@@ -156,11 +175,12 @@ def _group_key(result: Result, fields: set[str]) -> tuple[Any, ...]:
 def _group(members: Iterable[Result]) -> Group:
     rows: defaultdict[tuple[str, ...], list[Result]] = defaultdict(list)
     for result in members:
-        rows[_row_key(result)].append(result)
-    return Group(_ranked([_row(seeds) for _, seeds in sorted(rows.items())]))
+        rows[row_key(result)].append(result)
+    return Group(_ranked([Row.of(seeds) for _, seeds in sorted(rows.items())]))
 
 
-def _row_key(result: Result) -> tuple[str, ...]:
+def row_key(result: Result) -> tuple[str, ...]:
+    """What must be the same in two runs of one row: method, backbone, recipe and how it ran."""
     weights = result.weights
     return (
         result.recipe.method,
@@ -170,10 +190,6 @@ def _row_key(result: Result) -> tuple[str, ...]:
         result.recipe.precision,
         f"{weights.name} {weights.sha256}" if weights else "",
     )
-
-
-def _row(members: list[Result]) -> Row:
-    return Row(tuple(sorted(members, key=lambda r: r.recipe.seed)))
 
 
 def _ranking_figure(rows: Sequence[Row]) -> Figure | None:

@@ -20,7 +20,7 @@ RecipeName = Literal["default", "released", "declared"]
 RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
 
 #: fields that do not change what is trained, or that identify a record on their own
-_NOT_IN_KEY = frozenset({"seed", "precision", "protocol"})
+_NOT_IN_KEY = frozenset({"seed", "draw", "precision", "protocol"})
 #: the backbone of a method that has none
 NO_BACKBONE = "none"
 
@@ -78,7 +78,12 @@ class Recipe(_Data):
         weights: first ten hex digits of the SHA-256 of the trained weights that are scored as they
             are; None where the run trains its own.
         holdout: training images a class set aside to choose thresholds.
+        shots: training images a class that are used, of those the hold-out leaves; None for all.
+        draw: which images these are, see :func:`wsolbench.dataset.few_shots`.
         epochs: 0 where nothing is trained.
+        iterations: steps of the optimiser, each over a whole batch; the training is then cut into
+            ``epochs`` equal parts, which take the place of epochs. None for whole epochs; with
+            ``shots`` the number of steps is then that of the same recipe with all images.
         optim: None only where nothing is trained.
         train_labels: ``shuffled`` deals the labels of ``train`` out anew, as a control.
         image_size: side of the model's input in pixels; ``resize`` the side before the crop.
@@ -96,7 +101,10 @@ class Recipe(_Data):
     weights: str | None = None
     seed: int = Field(0, ge=0)
     holdout: int = Field(0, ge=0)
+    shots: int | None = Field(None, ge=1)
+    draw: int = Field(0, ge=0)
     epochs: int = Field(ge=0)
+    iterations: int | None = Field(None, ge=1)
     batch_size: int = Field(ge=1)
     drop_last: bool = False
     image_size: int = Field(224, ge=1)
@@ -116,6 +124,21 @@ class Recipe(_Data):
         for name, rate in value.items():
             if name.endswith("_rate") and not 0 <= float(rate) < 1:
                 raise ValueError(f"{name} is a probability, in [0, 1), not {rate}")
+        return value
+
+    @field_validator("draw")
+    @classmethod
+    def _of_shots(cls, value: int, others: ValidationInfo) -> int:
+        if value and others.data.get("shots") is None:
+            raise ValueError("only a training on some images a class has draws; set shots too")
+        return value
+
+    @field_validator("iterations")
+    @classmethod
+    def _in_parts(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and value < others.data.get("epochs", 0):
+            epochs = others.data["epochs"]
+            raise ValueError(f"{value} cannot be cut into {epochs} parts; take fewer epochs")
         return value
 
     @field_validator("optim")
@@ -138,6 +161,8 @@ class Recipe(_Data):
 
     def run_name(self) -> str:
         """Folder and file name of this training: readable, and unique by the key."""
+        draw = "" if self.shots is None else f"-shots{self.shots}-draw{self.draw}"
         precision = "" if self.precision == "32" else f"-{self.precision}"
-        parts = (self.method, self.dataset, self.name, self.key(), f"seed{self.seed}{precision}")
+        last = f"seed{self.seed}{draw}{precision}"
+        parts = (self.method, self.dataset, self.name, self.key(), last)
         return "-".join(parts)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
@@ -28,6 +28,8 @@ from wsolbench.validation import validation_line
 _DIGEST = 10
 #: options that do nothing where nothing is trained
 _IDLE_UNTRAINED = frozenset({"epochs", "batch_size"})
+#: what stands for all images among numbers of images a class
+_ALL = "all"
 
 
 def _listed(value: Any) -> Any:
@@ -37,18 +39,25 @@ def _listed(value: Any) -> Any:
     return [part.strip() if isinstance(part, str) else part for part in parts]
 
 
+def _shots(value: Any) -> Any:
+    return [None if part == _ALL else part for part in _listed(value)]
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_listed)]
+Shots = Annotated[tuple[Annotated[int, Field(ge=1)] | None, ...], BeforeValidator(_shots)]
 Assignments = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
 
 
 class Request(BaseModel):
-    """Runs that differ in method and seed only.
+    """Runs that differ in method, seed and in which training images they use, and in no more.
 
     Attributes:
         method, seed: a run for each of each; without seeds, each recipe's own.
+        shots, draws: a run for each number of images a class (None for all of them) and each of
+            ``draws`` choices of them; of all there is one choice.
         dataset, recipe: which of the methods' recipes.
         backbone, epochs, batch_size, protocol, precision: override the recipe's fields.
         set: assignments ``a.b=value`` to any field.
@@ -67,18 +76,26 @@ class Request(BaseModel):
     precision: str | int | None = None
     set: Assignments = ()
     seed: Numbers = ()
+    shots: Shots = ()
+    draws: Annotated[int, Field(ge=1)] | None = None
     weights: Path | None = None
 
     def recipes(self) -> list[Recipe]:
-        """Resolve one recipe for each method and seed.
+        """Resolve one recipe for each method, seed, number of images a class and draw of them.
 
         Raises:
             InputError: for an unknown method, dataset, recipe, field or protocol, a value that does
-                not fit, or weights that are not there or asked of several methods.
+                not fit, draws of nothing, or weights that are not there or asked of several
+                methods.
         """
         digest = self._digest()
-        seeds = self.seed or (None,)
-        return [self._recipe(method, seed, digest) for method in self.method for seed in seeds]
+        recipes: list[Recipe] = []
+        for method in self.method:
+            for fields in self._varied():
+                recipe = self._recipe(method, fields, digest)
+                if recipe not in recipes:  # what trains nothing is the same for all shots
+                    recipes.append(recipe)
+        return recipes
 
     def but(self, fields: Mapping[str, Any]) -> Request:
         """The same with other values for some options."""
@@ -91,17 +108,33 @@ class Request(BaseModel):
             f"--dataset {self.dataset}",
             f"--recipe {self.recipe}",
         ]
-        for option, value in self._overrides(None).items():
+        for option, value in self._overrides().items():
             if not _idle(option, recipe):
                 text = ",".join(value) if option == "protocol" else str(value)
                 words.append(f"--{option.replace('_', '-')} {shlex.quote(text)}")
         words.extend(f"--set {shlex.quote(assignment)}" for assignment in self.set)
+        if self.shots and recipe.shots is not None:
+            words.append(f"--set shots={recipe.shots} --set draw={recipe.draw}")
         if self.weights is not None:
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
         words.append(f"--device {device} --seed {recipe.seed}")
         return " ".join(["python run_benchmark.py", *words])
 
-    def _recipe(self, method: str, seed: int | None, digest: str | None) -> Recipe:
+    def _varied(self) -> Iterator[dict[str, int]]:
+        """Fields of one recipe after the other, in which the runs of a method differ."""
+        assigned = parse_assignments(self.set).keys() & {"shots", "draw"}
+        if self.shots and assigned:
+            raise InputError(f"recipe field '{min(assigned)}' is set by --shots and --draws here")
+        if self.draws is not None and not self.shots:
+            raise InputError("--draws are choices of images; say how many with --shots K[,K2...]")
+        for shots in self.shots or (None,):
+            chosen = {} if shots is None else {"shots": shots}
+            for draw in range(1 if shots is None else self.draws or 1):
+                drawn = {"draw": draw} if draw else {}
+                for seed in self.seed or (None,):
+                    yield {**chosen, **drawn, **({} if seed is None else {"seed": seed})}
+
+    def _recipe(self, method: str, varied: Mapping[str, int], digest: str | None) -> Recipe:
         if self.recipe not in RECIPE_NAMES:
             raise InputError(
                 f"unknown recipe '{self.recipe}'{did_you_mean(self.recipe, RECIPE_NAMES)}"
@@ -111,7 +144,7 @@ class Request(BaseModel):
             method,
             self.dataset,
             self.recipe,
-            {**self._overrides(seed), **parse_assignments(self.set)},
+            {**self._overrides(), **varied, **parse_assignments(self.set)},
             part=dataset_part(self.dataset),
             trainable=METHODS.get(method).info.trainable,
             weights=digest,
@@ -122,14 +155,13 @@ class Request(BaseModel):
         options = method_options(recipe).model_dump(mode="json")
         return recipe.model_copy(update={"options": options})
 
-    def _overrides(self, seed: int | None) -> dict[str, Any]:
+    def _overrides(self) -> dict[str, Any]:
         given = {
             "backbone": self.backbone,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "protocol": self.protocol,
             "precision": self.precision,
-            "seed": seed,
         }
         return {name: value for name, value in given.items() if value is not None}
 

@@ -158,6 +158,7 @@ class Identity(NamedTuple):
 
     recipe_key: str
     seed: int
+    draw: int
     split: str
     protocol: str
     fingerprint: str
@@ -185,6 +186,8 @@ class Result(_Data):
         table: which table of images belongs to the record; None where there is none.
         environment: where and with which code the training ended.
         scoring_commit: commit of the code that scored, which may be a later one.
+        iterations: steps of the optimiser; None where nothing was trained, and in records made
+            before they were counted.
         history: mean losses of each epoch.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
@@ -212,6 +215,7 @@ class Result(_Data):
     cost: Cost
     environment: Environment
     scoring_commit: str | None = None
+    iterations: int | None = None
     history: tuple[dict[str, CurvePoint], ...] = ()
     weights: Weights | None
     pretraining: str | None = None
@@ -238,6 +242,7 @@ class Result(_Data):
         return Identity(
             self.recipe_key,
             self.recipe.seed,
+            self.recipe.draw,
             self.split,
             self.protocol.name,
             self.dataset.fingerprint,

@@ -15,8 +15,14 @@ from pydantic import ValidationError
 
 from wsolbench import backbones, environment
 from wsolbench.cost import count_macs, count_parameters
-from wsolbench.data.loader import DecodedImages, EvalLoader, TrainLoader
-from wsolbench.dataset import Dataset, Sample, Split, shuffled_labels
+from wsolbench.data.loader import (
+    DecodedImages,
+    EvalLoader,
+    Length,
+    TrainLoader,
+    batches_an_epoch,
+)
+from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
 from wsolbench.device import check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
@@ -76,7 +82,7 @@ class SharedData:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[str, int, int], DecodedImages] | None = None
+        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
 
     def dataset(self, recipe: Recipe) -> Dataset:
         """Open the recipe's dataset.
@@ -89,13 +95,24 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
+    def samples(self, recipe: Recipe) -> Sequence[Sample]:
+        """The images that the recipe trains on, with their official labels.
+
+        Raises:
+            InputError: when a class has fewer images than the recipe's shots.
+        """
+        dataset = self.dataset(recipe)
+        samples = dataset.samples("train")
+        if recipe.shots is None:
+            return samples
+        return few_shots(samples, recipe.shots, recipe.draw, dataset.class_names)
+
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.resize)
+        key = (recipe.dataset, recipe.holdout, recipe.shots, recipe.draw, recipe.resize)
         if self._images is None or self._images[0] != key:
             self._images = None
-            samples = self.dataset(recipe).samples("train")
-            self._images = key, DecodedImages(samples, recipe.resize)
+            self._images = key, DecodedImages(self.samples(recipe), recipe.resize)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
 
@@ -133,6 +150,7 @@ class Run:
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.method, recipe.image_size)
+        self.training = data.samples(recipe)
         self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
         # Last, so that a run that is refused leaves no trace.
         check_writable(places.results / MEASURED)
@@ -183,15 +201,23 @@ class Run:
             return Progress(origin=origin)
         checkpoint = self.folder / "checkpoint.pt"
         trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
-        log.info("training %s, %d epochs", self.folder.name, self.recipe.epochs)
+        length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
+        log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
 
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
-        return scores_of(protocol, self._scorer)
+        return scores_of(protocol, self._scorers)
+
+    @property
+    def iterations(self) -> int | None:
+        """Steps of the optimiser in the whole training; None where there is none."""
+        if self.loader is None:
+            return None
+        return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
 
     def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.dataset.samples("train")
+        recipe, samples = self.recipe, self.training
         if recipe.train_labels == "shuffled":
             samples = shuffled_labels(samples, recipe.seed)
         return TrainLoader(
@@ -205,10 +231,12 @@ class Run:
             recipe.seed,
             recipe.drop_last,
             self.device,
+            training_length(recipe, len(self.dataset.samples("train"))),
         )
 
-    def _scorer(self, protocol: Protocol, split: Split) -> Scorer:
-        samples = self.dataset.samples(split)
+    def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
+        """Score a split under protocols that differ in the normalisation of maps only."""
+        protocol, samples = protocols[0], self.dataset.samples(split)
         bf16 = self.recipe.precision == "bf16"
         stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
         if self.places.maps is not None:
@@ -217,7 +245,7 @@ class Run:
             stream = save_predictions(stream, folder)
         label = f"{self.recipe.method} {protocol.name} {split}"
         size, parts = self.recipe.image_size, self.dataset.part_names
-        return score(stream, samples, protocol, self.recipe.dataset, label, size, parts)
+        return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
 
     def _eval(self, protocol: Protocol, samples: Sequence[Sample]) -> EvalLoader:
         return EvalLoader(
@@ -266,6 +294,7 @@ class Run:
             cost=cost,
             environment=progress.origin["environment"],
             scoring_commit=environment.code_state()[0],
+            iterations=self.iterations,
             history=tuple(progress.history),
             weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe, self.places),
@@ -288,7 +317,7 @@ class Run:
             name=self.recipe.dataset,
             title=self.dataset.title,
             classes=self.dataset.num_classes,
-            train=len(self.dataset.samples("train")),
+            train=len(self.training),
             val=len(self.dataset.samples("val")),
             test=len(self.dataset.samples("test")),
             fingerprint=self.fingerprint,
@@ -315,6 +344,22 @@ def build_method(
     )
     method = METHODS.get(recipe.method)(backbone, num_classes, options)
     return method, backbones.input_statistics(backbone)
+
+
+def training_length(recipe: Recipe, images: int) -> Length | None:
+    """Return the length of a training that does not depend on how many images it uses.
+
+    Args:
+        recipe: what to do.
+        images: training images that there are, used or not.
+
+    Returns:
+        None where the training is whole epochs over all of them.
+    """
+    if recipe.iterations is None and recipe.shots is None:
+        return None
+    whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
+    return Length(recipe.iterations or whole, recipe.epochs)
 
 
 def method_options(recipe: Recipe) -> Options:

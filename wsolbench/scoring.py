@@ -44,23 +44,23 @@ IMAGES_AHEAD = 64
 def score(
     stream: Stream,
     samples: Sequence[Sample],
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     dataset_name: str = "",
     label: str = "scoring",
     input_size: int | None = None,
     part_names: Sequence[str] = (),
     threads: int | None = None,
-) -> Scorer:
+) -> list[Scorer]:
     """Score a stream of predictions of ``samples``, in any order and batches of any size.
 
     Truths are read and images measured by threads while the stream goes on, not further behind it
-    than :data:`IMAGES_AHEAD` or two images a thread. The scorer takes them in the order of the
+    than :data:`IMAGES_AHEAD` or two images a thread. The scorers take them in the order of the
     stream, so that the number of threads changes nothing.
 
     Args:
         stream: (image ids, prediction) of each batch.
         samples: the images that must come, each once.
-        protocol: how maps become figures.
+        protocols: ways in which maps become figures, a scorer for each.
         dataset_name: see :class:`Scorer`.
         label: what the progress bar says; there is none where stderr is no terminal.
         input_size: see :class:`Scorer`.
@@ -71,18 +71,19 @@ def score(
         InputError: naming the first image that is unknown, comes twice or does not come; also what
             :func:`wsolbench.truth.read_truth` and :meth:`Scorer.update` raise.
     """
-    scorer = Scorer(protocol, dataset_name, input_size, part_names)
+    scorers = [Scorer(p, dataset_name, input_size, part_names) for p in protocols]
     waiting = {s.image_id: s for s in samples}
     threads = threads or usable_cores()
     images, ahead = _images(stream, waiting), max(IMAGES_AHEAD, 2 * threads)
-    measured = prefetched(partial(_measured, scorer), images, ahead, threads)
+    measured = prefetched(partial(_measured, scorers), images, ahead, threads)
     with closing(measured), tqdm(total=len(samples), desc=label, unit="image", disable=None) as bar:
         for image in measured:
-            scorer.add([image])
+            for scorer, of_one in zip(scorers, image, strict=True):
+                scorer.add([of_one])
             bar.update()
     if waiting:
         raise InputError(f"no prediction for image '{next(iter(waiting))}'{_in_all(len(waiting))}")
-    return scorer
+    return scorers
 
 
 def _images(stream: Stream, waiting: dict[str, Sample]) -> Iterator[tuple[Sample, Row]]:
@@ -93,10 +94,11 @@ def _images(stream: Stream, waiting: dict[str, Sample]) -> Iterator[tuple[Sample
         yield from zip(batch, image_rows(prediction, len(batch)), strict=True)
 
 
-def _measured(scorer: Scorer, image: tuple[Sample, Row]) -> Measured:
+def _measured(scorers: Sequence[Scorer], image: tuple[Sample, Row]) -> list[Measured]:
     sample, row = image
-    truth = read_truth(sample, len(scorer.part_names), scorer.protocol.figures)
-    return scorer.measure(truth, row)
+    figures = [figure for scorer in scorers for figure in scorer.protocol.figures]
+    truth = read_truth(sample, len(scorers[0].part_names), figures)
+    return [scorer.measure(truth, row) for scorer in scorers]
 
 
 class Outcome(NamedTuple):
@@ -113,20 +115,24 @@ class Outcome(NamedTuple):
     percentile: float | None
 
 
-def scores_of(protocol: Protocol, scorer: Callable[[Protocol, Split], Scorer]) -> Outcome:
+def scores_of(
+    protocol: Protocol, scorers: Callable[[Sequence[Protocol], Split], Sequence[Scorer]]
+) -> Outcome:
     """Return the figures of ``test``, with what is chosen on ``val`` where the protocol says so.
 
     Args:
         protocol: how maps become figures.
-        scorer: scores a split; ``val`` is asked for only where it is needed, once for each
-            percentile to choose from.
+        scorers: scores a split in each of some ways; ``val`` is asked for only where it is needed.
     """
     threshold = None
     if protocol.selection.kind == "held-out":
-        tried = [(scorer(p, "val").choice(), p) for p in protocol.candidates()]
+        candidates = protocol.candidates()
+        tried = [
+            (s.choice(), p) for s, p in zip(scorers(candidates, "val"), candidates, strict=True)
+        ]
         # Of equals `max` takes the first, which is the lowest percentile.
         (_, _, threshold), protocol = max(tried, key=lambda pair: pair[0][:2])
-    test = scorer(protocol, "test")
+    (test,) = scorers([protocol], "test")
     percentile = next(iter(protocol.map.percentiles()), None)
     return Outcome(test.compute(threshold), test.image_table(), percentile)
 

@@ -72,17 +72,24 @@ def csv(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INT
 
 def markdown(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return all groups in Markdown, each with the commands that make its rows again."""
-    return "\n\n".join(_markdown_group(group, titles, intervals) for group in groups(results))
+    shown = groups(full_data(results))
+    return "\n\n".join(_markdown_group(group, titles, intervals) for group in shown)
 
 
 def latex(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return one table a group in LaTeX, for the package booktabs."""
-    return "\n\n".join(_latex_group(group, titles, intervals) for group in groups(results))
+    shown = groups(full_data(results))
+    return "\n\n".join(_latex_group(group, titles, intervals) for group in shown)
 
 
 def terminal(results: Iterable[Result], titles: Titles) -> str:
     """Return one narrow table a group, with the main figures."""
-    return "\n\n".join(_terminal_group(group, titles) for group in groups(results))
+    return "\n\n".join(_terminal_group(group, titles) for group in groups(full_data(results)))
+
+
+def full_data(results: Iterable[Result]) -> list[Result]:
+    """Leave out trainings on few images a class, which :mod:`wsolbench.few_shot` shows."""
+    return [result for result in results if result.recipe.shots is None]
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:
@@ -134,7 +141,8 @@ def one_line(text: str) -> str:
 _LINE_COLUMNS = [
     *("dataset", "dataset_title", "fingerprint", "classes", "test_images"),
     *("regime", "protocol", "protocol_version", "rank", "method", "method_title", "backbone"),
-    *("pretraining", "supervision", "recipe_key", "seeds", "epochs", "batch_size", "holdout"),
+    *("pretraining", "supervision", "recipe_key", "seeds", "shots", "draws", "epochs"),
+    *("iterations", "batch_size", "holdout"),
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
@@ -160,7 +168,10 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "supervision": result.supervision,
         "recipe_key": result.recipe_key,
         "seeds": " ".join(map(str, row.seeds)),
+        "shots": recipe.shots,
+        "draws": "" if recipe.shots is None else " ".join(map(str, row.draws)),
         "epochs": recipe.epochs,
+        "iterations": result.iterations,
         "batch_size": recipe.batch_size,
         "holdout": recipe.holdout,
         "precision": recipe.precision,
@@ -200,7 +211,7 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
         "backbone": lambda row: row.first.recipe.backbone,
         "pre-training": lambda row: row.first.pretraining or UNDEFINED,
         "supervision": lambda row: row.first.supervision,
-        "precision, device": lambda row: _device(row.first),
+        "precision, device": lambda row: device_of(row.first),
     }
 
 
@@ -212,7 +223,7 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
-        columns[_figure_title(group, figure)] = partial(_spread, figure=figure)
+        columns[figure_title(group, figure)] = partial(spread, figure=figure)
         if figure == group.ranked_by and _has_intervals(group, intervals):
             columns[f"{FIGURE_TITLES[figure]} 95%"] = partial(_interval, intervals=intervals)
     sources = sorted({r.threshold_source for r in group.results} - {"none"})
@@ -234,11 +245,13 @@ def _cells(
     return list(columns), [[of(row) for of in columns.values()] for row in group.rows], len(text)
 
 
-def _figure_title(group: Group, figure: Figure) -> str:
+def figure_title(group: Group, figure: Figure) -> str:
+    """A figure's title, which says where it was chosen on the evaluated images."""
     return FIGURE_TITLES[figure] + (" (oracle)" if figure in group.oracle else "")
 
 
-def _spread(row: Row, *, figure: Figure) -> str:
+def spread(row: Row, *, figure: Figure) -> str:
+    """Mean and, for several seeds, sample standard deviation of a row in a figure."""
     mean, std = row.mean(figure), row.std(figure)
     if mean is None:
         return UNDEFINED
@@ -264,18 +277,20 @@ def _threshold(row: Row) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def _device(result: Result) -> str:
+def device_of(result: Result) -> str:
+    """Precision and kind of device of a run."""
     precision = {"32": "fp32"}.get(result.recipe.precision, result.recipe.precision)
     return f"{precision}, {result.environment.device_type}"
 
 
-def _heading(group: Group) -> str:
+def heading(group: Group) -> str:
+    """What a group is: data, regime, protocol."""
     data, recipe = group.first.dataset, group.first.recipe
     size = f"{data.classes} classes, {data.test} test images"
     return f"{data.title} ({size}): regime {recipe.name}, {group.first.protocol.title}"
 
 
-def _notes(group: Group, intervals: Intervals) -> str:
+def notes(group: Group, intervals: Intervals) -> str:
     """Say what the rows share."""
     recipe, protocol = group.first.recipe, group.first.protocol
     sentences = [REGIMES[recipe.name]]
@@ -286,7 +301,7 @@ def _notes(group: Group, intervals: Intervals) -> str:
         f"dataset {group.first.dataset.name}, fingerprint {group.first.dataset.fingerprint}."
     )
     if group.ranked_by:
-        sentences.append(f"Ranked by {_figure_title(group, group.ranked_by)}.")
+        sentences.append(f"Ranked by {figure_title(group, group.ranked_by)}.")
     if _has_intervals(group, intervals):
         sentences.append(
             "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
@@ -301,8 +316,11 @@ def _conditions(result: Result) -> str:
     if not recipe.trained:
         return f"Here: nothing is trained, {shared}."
     dropped = ", last partial batch dropped" if recipe.drop_last else ""
+    length = f"{recipe.epochs} epochs"
+    if recipe.iterations is not None:
+        length = f"{recipe.iterations} iterations"
     return (
-        f"Here: {recipe.epochs} epochs, batch size {recipe.batch_size}{dropped}, "
+        f"Here: {length}, batch size {recipe.batch_size}{dropped}, "
         f"{shared} cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
     )
 
@@ -312,29 +330,31 @@ def _conditions(result: Result) -> str:
 
 def _commands(group: Group, titles: Titles) -> list[str]:
     """A comment that says whence a row comes, and its command with all seeds, for each row."""
-    return [line for row in group.rows for line in (_origin(row, titles), *_repeat(row))]
+    return [line for row in group.rows for line in (_origin(row, titles), *repeat(row))]
 
 
 def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
-    commits = dict.fromkeys(_commit(result) for result in row.results)
+    commits = dict.fromkeys(commit_of(result) for result in row.results)
     parts = (
         titles.get(recipe.method, recipe.method),
         recipe.backbone,
-        _device(row.first),
+        device_of(row.first),
         f"recipe {row.first.recipe_key}",
         f"commit {', '.join(commits)}",
     )
     return one_line("# " + "; ".join(parts))
 
 
-def _commit(result: Result) -> str:
+def commit_of(result: Result) -> str:
+    """The commit a run was made at, and whether there were changes to it."""
     commit = result.environment.commit
     changed = " with changes" if result.environment.dirty else ""
     return f"{commit[:10]}{changed}" if commit else "unknown"
 
 
-def _repeat(row: Row) -> list[str]:
+def repeat(row: Row) -> list[str]:
+    """The commands that make a row again, one for all seeds where they were run alike."""
     seeds: defaultdict[str, list[str]] = defaultdict(list)
     for result in row.results:
         seeds[_SEED.sub("", one_line(result.command))].append(str(result.recipe.seed))
@@ -357,22 +377,22 @@ _LATEX = {
 
 def _terminal_group(group: Group, titles: Titles) -> str:
     figures = [figure for figure in _MAIN if figure in group.figures]
-    columns = ["rank", "method", "dataset", *(_figure_title(group, f) for f in figures)]
+    columns = ["rank", "method", "dataset", *(figure_title(group, f) for f in figures)]
     rows = [
         [
             UNDEFINED if row.rank is None else str(row.rank),
-            _short_name(group, row, titles),
+            short_name(group, row, titles),
             row.first.dataset.name,
-            *(_spread(row, figure=figure) for figure in figures),
+            *(spread(row, figure=figure) for figure in figures),
         ]
         for row in group.rows
     ]
     align = ["left"] * 3 + ["right"] * len(figures)
     table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
-    return f"{one_line(_heading(group))}\n\n{table}"
+    return f"{one_line(heading(group))}\n\n{table}"
 
 
-def _short_name(group: Group, row: Row, titles: Titles) -> str:
+def short_name(group: Group, row: Row, titles: Titles) -> str:
     """The method's title, and what tells the row from others of the method."""
     recipe = row.first.recipe
     alike = [other for other in group.rows if other.first.recipe.method == recipe.method]
@@ -385,8 +405,8 @@ def _short_name(group: Group, row: Row, titles: Titles) -> str:
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
     columns, rows, texts = _cells(group, titles, intervals)
     parts = (
-        f"### {markdown_text(_heading(group))}",
-        markdown_text(_notes(group, intervals)),
+        f"### {markdown_text(heading(group))}",
+        markdown_text(notes(group, intervals)),
         markdown_table(columns, rows, numbers=columns[texts:]),
         "<details><summary>Commands that make these rows again</summary>",
         "\n".join(["```sh", *_commands(group, titles), "```"]),
@@ -400,7 +420,7 @@ def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
     lines = (
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(f'{_heading(group)}. {_notes(group, intervals)}')}}}",
+        rf"\caption{{{latex_text(f'{heading(group)}. {notes(group, intervals)}')}}}",
         rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
         r"\toprule",
         _latex_row(columns),

@@ -32,3 +32,16 @@ def test_one_epoch_of_sat(name: str, request: pytest.FixtureRequest, tmp_path: P
     if name in MASKED:
         assert ("gt_known_loc" in record["figures"]) == ("gt_known_loc" in MASKED[name])
     assert "SAT" in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_one_image_a_class_of_imagenet(tiny_ilsvrc: Path, tmp_path: Path) -> None:
+    """The few-shot run: hold-out and test stay what they are."""
+    succeed(
+        *("--method", "sat", "--dataset", "ilsvrc", "--shots", "1", "--data-root", tiny_ilsvrc),
+        *(*VIT, *SMALL, "--epochs", "1", "--device", "cpu", "--results", tmp_path),
+        entry=benchmark_main,
+    )
+    (record,) = records(tmp_path)
+    assert record["recipe"]["shots"] == 1
+    assert record["dataset"]["holdout"] == HOLDOUTS["ilsvrc"]
+    assert (record["dataset"]["val"], record["dataset"]["test"]) == (30, 6)

@@ -47,17 +47,6 @@ def narrow_resnet() -> Any:
     return trunk
 
 
-class Given(nn.Module):
-    """A trunk whose features are its input."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        return x
-
-
 def build(golden: Golden, output_stride: int = 16, **options: Any) -> Any:
     """Return CAM with the reference's weights.
 
@@ -98,7 +87,7 @@ def test_stage(golden: Golden) -> None:
     """The formula alone, on given features."""
     method: Any = METHODS.get("cam")
     feature, label = golden.tensor("stage/feature"), golden.tensor("stage/labels")
-    model = method(Given(feature.shape[1]), ref.CLASSES, method.Options()).eval()
+    model = method(ref.Given(feature.shape[1]), ref.CLASSES, method.Options()).eval()
     ref.load_released(model.fc, golden.below("stage/fc_"), str)
     prediction = model.localize(feature, label)
     expected = golden.tensor("stage/cam_mean_over_channels")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import sat, sat_losses
+from oracles import lean_sat, sat, sat_losses
 from parity import golden as ref
 from parity.golden import Golden
 from timm.models.vision_transformer import VisionTransformer
@@ -218,8 +218,13 @@ def test_fast_form_equals_the_literal_one(vit_args: dict[str, Any], acting: int)
     image = torch.randn(3, 3, *vit.patch_embed.img_size, dtype=torch.float64)
     batch = Batch(image, torch.tensor([0, 4, 2]), ("a", "b", "c"))
     literal = sat(released(model), image, heads=4, acting=acting)
-    losses = sat_losses(literal, model.smoothing.double(), batch.label, target=0.4)
+    kernel = model.smoothing.double()
+    losses = sat_losses(literal.logits, literal.grid_map, kernel, batch.label, target=0.4)
     assert float(literal.grid_map.detach().std()) > 0.05, "a flat map would compare nothing"
+    for lean, full in zip(
+        lean_sat(released(model), image, 4, acting), (literal.logits, literal.grid_map), strict=True
+    ):
+        torch.testing.assert_close(lean, full)
 
     tokens, masks = model.forward_masks(image)
     prediction = model.localize(image, batch.label)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import ts_cam
+from oracles import lean_ts_cam, ts_cam
 from parity import golden as ref
 from parity.golden import Golden
 from timm.models.vision_transformer import VisionTransformer
@@ -178,6 +178,9 @@ def test_fast_form_equals_the_literal_one(vit_args: dict[str, Any]) -> None:
     batch = Batch(image, torch.tensor([0, 4, 2]), ("a", "b", "c"))
     literal = ts_cam(released(model), image, heads=4)
     assert float(literal.grid_map.detach().std()) > 0.05, "flat attention would compare nothing"
+    logits, maps = lean_ts_cam(released(model), image, 4, train=False)
+    torch.testing.assert_close(logits, literal.logits)
+    torch.testing.assert_close(maps, literal.cams)
 
     tokens, attention = model.forward_attention(image)
     prediction = model.localize(image, batch.label)

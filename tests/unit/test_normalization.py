@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,11 @@ def test_percentile_and_threshold_are_the_best_pair_of_the_held_out_images() -> 
     split: dict[Split, list[tuple[Truth, Prediction]]] = {"val": blobs(0), "test": blobs(1)}
     asked: list[tuple[float, Split]] = []
 
-    def scorer(of: Protocol, name: Split) -> Scorer:
-        (percentile,) = of.map.percentiles()
-        asked.append((percentile, name))
-        return scored(of, split[name])
+    def scorers(of: Sequence[Protocol], name: Split) -> list[Scorer]:
+        asked.extend((q, name) for one in of for q in one.map.percentiles())
+        return [scored(one, split[name]) for one in of]
 
-    outcome = scores_of(protocol, scorer)
+    outcome = scores_of(protocol, scorers)
     assert [q for q, name in asked if name == "val"] == [0.2, 0.4, 0.6]
     assert [q for q, name in asked if name == "test"] == [outcome.percentile]
     best: tuple[int, int, float, int] = (-1, -1, 0.0, -1)
@@ -128,9 +128,9 @@ def test_percentile_and_threshold_are_the_best_pair_of_the_held_out_images() -> 
 
 def test_of_equal_percentiles_the_lowest_is_taken() -> None:
     box = [(t, Prediction(boxes=torch.tensor([[64.0, 64, 150, 150]]))) for t, _ in blobs(0)]
-    assert scores_of(IVR, lambda of, _: scored(of, box)).percentile == 0.1
+    assert scores_of(IVR, lambda of, _: [scored(one, box) for one in of]).percentile == 0.1
 
 
 def test_without_held_out_images_nothing_is_chosen() -> None:
     with pytest.raises(InputError, match="--set holdout"):
-        scores_of(IVR, lambda of, _: Scorer(of))
+        scores_of(IVR, lambda of, _: [Scorer(one) for one in of])

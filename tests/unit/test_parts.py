@@ -201,7 +201,7 @@ def test_parts_reach_the_figures_and_no_training_sample(tmp_path: Path) -> None:
     assert dataset.samples("val")[0].parts is not None
     samples = dataset.samples("test")
     stream = [((s.image_id,), Prediction(maps=torch.rand(1, 5, 5))) for s in samples]
-    scorer = score(stream, samples, STANDARD, part_names=dataset.part_names)
+    (scorer,) = score(stream, samples, [STANDARD], part_names=dataset.part_names)
     names = {"part_coverage", "part_coverage_beak", "part_coverage_wing"}
     assert names < set(scorer.compute(0.3).curves)
 

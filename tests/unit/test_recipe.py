@@ -21,7 +21,7 @@ from wsolbench.layers import (
 from wsolbench.recipe import RECIPE_NAMES, Optim, Recipe, RecipeName
 from wsolbench.registry import METHODS, resource_text
 
-METHOD_NAMES = ("cam", "sat", "ts-cam")
+METHOD_NAMES = ("acol", "adl", "cam", "cutmix", "has", "sat", "spg", "ts-cam")
 DATASET_NAMES = ("cub", "ilsvrc")
 #: what a method may choose in the default regime
 OWN = {"method", "backbone", "backbone_args", "optim", "options"}
@@ -83,7 +83,7 @@ def test_released_and_declared_differ_where_the_authors_code_does() -> None:
 @pytest.mark.parametrize("dataset", DATASET_NAMES)
 def test_the_default_regime_is_the_same_for_every_method(dataset: str) -> None:
     regimes = [recipe_of(m, "default", dataset).model_dump(exclude=OWN) for m in METHOD_NAMES]
-    assert regimes[0] == regimes[1] == regimes[2]
+    assert all(regime == regimes[0] for regime in regimes)
     assert regimes[0]["holdout"] == 5
     assert regimes[0]["protocol"] == ("standard",)
 
@@ -107,6 +107,31 @@ def test_layers_cover_each_other_field_by_field() -> None:
     assert there.optim == Optim(name="sgd", lr=0.2, momentum=0.5)
     assert there.options == {"x": 1, "y": 3, "z": 4}
     assert (there.epochs, there.holdout) == (7, 0)
+
+
+def test_a_method_says_what_it_needs_on_single_backbones() -> None:
+    sections = {
+        "default": {
+            "backbone": "resnet50.a",
+            "optim": {"name": "adamw", "lr": 0.1},
+            "options": {"fast": ["fc."], "rate": 10},
+            "datasets": {"d": {"options": {"rate": 5}}},
+            "backbones": {
+                "vgg*": {"options": {"fast": ["neck."]}},
+                "small": {"options": {"rate": 1}},
+            },
+        }
+    }
+
+    def options(dataset: str, **overrides: Any) -> dict[str, Any]:
+        part = DatasetPart(backbones={"resnet50.a": "small"} if dataset == "d" else {})
+        return resolve(sections, "m", dataset, "default", overrides, part=part).options
+
+    assert options("other") == {"fast": ["fc."], "rate": 10}
+    assert options("other", backbone="vgg16.b") == {"fast": ["neck."], "rate": 10}
+    assert options("d") == {"fast": ["fc."], "rate": 1}  # of the dataset's stand-in
+    assert options("d", backbone="vgg16.b") == {"fast": ["neck."], "rate": 5}
+    assert options("d", backbone="vgg16.b", options={"fast": []})["fast"] == []
 
 
 # ------------------------------------------------------------------- what a dataset asks for

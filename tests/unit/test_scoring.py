@@ -213,7 +213,7 @@ def _rank(rank: int, store: str, samples: list[Sample]) -> _Seen:
     )
     scorer = _scored(_images(3) if rank == 0 else [])  # the second rank got no image
     stream = [batch for i, batch in enumerate(_one_by_one(samples)) if i % 2 == rank]
-    part = score(stream, samples[rank::2], STANDARD, threads=2)
+    (part,) = score(stream, samples[rank::2], [STANDARD], threads=2)
     seen = scorer.select_threshold(), scorer.compute(0.25), scorer.compute(0.5), part.compute(0.2)
     dist.destroy_process_group()
     return seen
@@ -259,7 +259,7 @@ def _one_by_one(samples: Sequence[Sample]) -> Batches:
 
 
 def _figures(stream: Any, samples: Sequence[Sample]) -> Scores:
-    return score(stream, samples, STANDARD).compute(0.2)
+    return score(stream, samples, [STANDARD])[0].compute(0.2)
 
 
 @pytest.mark.parametrize("logits", [True, False])
@@ -278,11 +278,11 @@ def test_saved_is_live(tmp_path: Path, samples: list[Sample], logits: bool) -> N
 
 def test_every_image_must_come_once(samples: list[Sample]) -> None:
     with pytest.raises(InputError, match=r"'birds/1' \(2 missing in all\)"):
-        score(_stream(samples[:1]), samples, STANDARD)
+        score(_stream(samples[:1]), samples, [STANDARD])
     with pytest.raises(InputError, match="'birds/2' is not in the split"):
-        score(_stream(samples), samples[:2], STANDARD)
+        score(_stream(samples), samples[:2], [STANDARD])
     with pytest.raises(InputError, match="'birds/0' came twice"):
-        score(_stream(samples) + _stream(samples), samples, STANDARD)
+        score(_stream(samples) + _stream(samples), samples, [STANDARD])
 
 
 def test_saved_predictions_say_what_is_wrong(tmp_path: Path, samples: list[Sample]) -> None:

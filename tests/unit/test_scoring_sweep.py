@@ -103,7 +103,8 @@ def test_every_binary_map_of_a_few_pixels(shape: tuple[int, int]) -> None:
         largest = oracle.largest_contour_box(oracle.contours(foreground)) or [0] * 4
         assert sweep.contours(ranks, 1, none, far)[0].tolist() == [largest]
         component = oracle.component_box(foreground) or [0] * 4
-        assert sweep.largest_components(ranks, 1).tolist() == [component]
+        kept = F._kept(ranks, np.zeros(1, np.uint16))
+        assert sweep.largest_components(kept).tolist() == [component]
 
 
 def test_a_region_that_gains_no_area_may_lose_its_lead() -> None:
@@ -138,7 +139,7 @@ module = sys.modules[name] = types.ModuleType(name)
 module.__file__ = sys.argv[1]
 exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), vars(module))
 for _ in range(2):
-    assert module.largest_components(np.ones((2, 3), np.uint16), 1).tolist() == [[0, 0, 3, 2]]
+    assert module.largest_components(np.ones((1, 2, 8), np.uint8)).tolist() == [[0, 0, 8, 2]]
 """
 _SAID = "compiling scoring kernels, once\n"
 
@@ -172,3 +173,28 @@ def test_compiling_is_announced_once_and_kept_in_the_users_folder(
 def test_without_any_folder_to_keep_it_in_it_is_compiled_anew(fixed_copy: Path) -> None:
     nowhere = fixed_copy.parent / "__pycache__"  # a file
     assert [_said(fixed_copy, nowhere) for _ in range(2)] == [_SAID] * 2
+
+
+_AHEAD = """
+from numba.core import event
+from wsolbench.metrics import ahead
+
+class Said(event.Listener):
+    def on_start(self, event): print(event.data["dispatcher"].py_func.__name__)
+    def on_end(self, event): pass
+
+if __name__ == "__main__":
+    ahead.compile_ahead().join()
+    event.register("numba:compile", Said())
+    ahead._compile_kernels()
+"""
+
+
+def test_kernels_compiled_ahead_are_not_compiled_again(tmp_path: Path) -> None:
+    script = tmp_path / "ahead.py"
+    script.write_text(_AHEAD)
+    places = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | places
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", _SAID)

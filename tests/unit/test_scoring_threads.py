@@ -79,7 +79,7 @@ def test_threads_and_their_order_change_nothing(
 
     monkeypatch.setattr(scoring, "read_truth", late)
     for threads, size in ((1, 5), (6, 5), (6, 23)):
-        scorer = score(_batches(samples, size), samples, STANDARD, threads=threads)
+        (scorer,) = score(_batches(samples, size), samples, [STANDARD], threads=threads)
         for ours, expected in zip(_state(scorer), _state(whole), strict=True):
             np.testing.assert_array_equal(ours, expected)
         assert scorer.compute(0.25) == whole.compute(0.25)
@@ -108,23 +108,25 @@ def test_the_stream_goes_on_while_an_image_is_measured_but_not_too_far(
         return read_truth(sample, *rest)
 
     monkeypatch.setattr(scoring, "read_truth", waits)
-    assert score(stream(), samples, STANDARD, threads=2).compute(0.5).count == len(samples)
+    assert score(stream(), samples, [STANDARD], threads=2)[0].compute(0.5).count == len(samples)
 
 
 def test_what_fails_on_a_thread_is_the_error_it_was(samples: list[Sample]) -> None:
     batches = _batches(samples, 5)
     samples[7] = replace(samples[7], instance_masks=(samples[7].path.parent / "gone.png",))
     with pytest.raises(InputError, match=r"^image .*gone\.png does not exist; restore it from"):
-        score(batches, samples, STANDARD, threads=3)
+        score(batches, samples, [STANDARD], threads=3)
     samples[7] = replace(samples[7], instance_masks=(), label=9)
     with pytest.raises(InputError, match="an image is of class 9, but the logits are of 4"):
-        score(batches, samples, STANDARD, threads=3)
+        score(batches, samples, [STANDARD], threads=3)
 
 
 def test_masks_that_no_figure_needs_are_not_read(samples: list[Sample]) -> None:
     gone = samples[0].path.parent / "gone.png"
     unread = [replace(s, instance_masks=(gone,), ignore_mask=gone) for s in samples]
-    assert score(_batches(samples, 4), unread, load_protocol("sat")).compute().count == len(samples)
+    assert score(_batches(samples, 4), unread, [load_protocol("sat")])[0].compute().count == len(
+        samples
+    )
 
 
 class _Mean(nn.Module):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import product
 from typing import Any
 
 import timm
@@ -89,14 +90,14 @@ class Subject:
         small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
         return recipe.model_copy(update=small)
 
-    def resolve(self, dataset: str, name: RecipeName) -> Recipe:
-        """One of its recipes as its file has it.
+    def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
+        """One of its recipes as its file has it, with the fields that a user chose.
 
         Raises:
             InputError: when it is missing or wrong.
         """
         sections, trainable = recipe_sections(self.name), self.cls.info.trainable
-        return resolve(sections, self.name, dataset, name, {}, trainable=trainable)
+        return resolve(sections, self.name, dataset, name, chosen, trainable=trainable)
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
@@ -173,13 +174,14 @@ def declarations(subject: Subject) -> None:
 
 
 def recipes(subject: Subject) -> None:
-    """Every recipe resolves, for every dataset that it singles out, to known options."""
+    """Every recipe resolves, for all datasets and backbones it singles out, to known options."""
     sections = recipe_sections(subject.name)
     unknown = sorted(sections.keys() - set(RECIPE_NAMES))
     require(not unknown, f"these are no regimes: {unknown}; known: {', '.join(RECIPE_NAMES)}")
     for name in (known for known in RECIPE_NAMES if known in sections):
-        for dataset in (ANY, *sections[name].get("datasets", {})):
-            recipe = subject.resolve(dataset, name)
+        own = [{}, *({"backbone": b} for b in sections[name].get("backbones", {}))]
+        for dataset, chosen in product((ANY, *sections[name].get("datasets", {})), own):
+            recipe = subject.resolve(dataset, name, **chosen)
             method_options(recipe)
             for protocol in recipe.protocol:
                 load_protocol(protocol)

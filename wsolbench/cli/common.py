@@ -13,7 +13,10 @@ from wsolbench.errors import InputError
 
 DATA_VARIABLE = "WSOLBENCH_DATA"
 #: options that say what to run, which the runs of a suite say themselves
-WHAT = ("method", "dataset", "recipe", "backbone", "batch_size", "protocol", "set", "weights")
+WHAT = (
+    *("method", "dataset", "recipe", "backbone", "batch_size", "protocol", "set", "weights"),
+    *("shots", "draws"),
+)
 #: options that apply to all runs of a suite too
 EVERYWHERE = ("epochs", "precision", "seed")
 
@@ -101,6 +104,14 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"takes a number from 0 up, got '{text}'")
     return int(text)
+
+
+def shots(text: str) -> list[str]:
+    """Read numbers of images a class between commas, ``all`` among them."""
+    parts = names(text)
+    if not all(part == "all" or (part.isdecimal() and int(part)) for part in parts):
+        raise argparse.ArgumentTypeError(f"takes numbers from 1 up or 'all', got '{text}'")
+    return parts
 
 
 def seeds(text: str) -> list[int]:

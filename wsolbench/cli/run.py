@@ -20,6 +20,7 @@ from wsolbench.cli.common import (
     given,
     names,
     seeds,
+    shots,
     titles,
     warn,
 )
@@ -45,6 +46,10 @@ def add_run(sub: Any) -> Parser:
     text = "score these trained weights: the authors' checkpoint, or one of results/runs"
     add("--weights", metavar="FILE", type=Path, help=text)
     add("--seed", metavar="N[,N2...]", type=seeds, help="one run for each")
+    text = "train on so many images a class, or 'all': one run for each"
+    add("--shots", metavar="K[,K2...]", type=shots, help=text)
+    text = "so many choices of these images: one run for each"
+    add("--draws", metavar="N", type=int, help=text)
     text = "folder with <timm name>.safetensors (else timm downloads)"
     add("--weights-dir", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
@@ -54,7 +59,10 @@ def add_run(sub: Any) -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from wsolbench import tables
+    from wsolbench.metrics.ahead import compile_ahead
+
+    compiling = compile_ahead()  # beside the imports that follow
+    from wsolbench import few_shot, tables
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
@@ -72,23 +80,27 @@ def _run(arguments: argparse.Namespace) -> int:
         return Run(recipe, data, places, device, request.command(recipe, device.type))
 
     # refuse what can be refused before the first hour of training
-    for recipe, request in {_apart(recipe): (recipe, request) for recipe, request in plan}.values():
-        prepared(recipe, request)
+    first: dict[Any, Run] = {}
+    for recipe, request in plan:
+        if _apart(recipe) not in first:
+            first[_apart(recipe)] = prepared(recipe, request)
+    compiling.join()
     made: dict[Any, Result] = {}
     for number, (recipe, request) in enumerate(plan, 1):
-        what = (recipe.method, recipe.dataset, recipe.seed)
-        log.info("run %d of %d: %s on %s, seed %d", number, len(plan), *what)
-        results = prepared(recipe, request).execute()
+        what = (recipe.method, recipe.dataset, _which(recipe))
+        log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
+        results = (first.pop(_apart(recipe), None) or prepared(recipe, request)).execute()
         made |= {result.identity(): result for result in results}
         _say(results)
         warn(write_leaderboard(arguments.results, titles()))
-    print(f"\n{tables.terminal(made.values(), titles())}\n")
+    shown = (render(made.values(), titles()) for render in (tables.terminal, few_shot.terminal))
+    print("\n" + "\n\n".join(text for text in shown if text) + "\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
     return 0
 
 
 def _apart(recipe: Recipe) -> tuple[object, ...]:
-    """What may be refused does not depend on the seed."""
+    """What may be refused does not depend on seed and draw."""
     return recipe.key(), recipe.protocol, recipe.precision
 
 
@@ -96,10 +108,17 @@ def _say(results: Sequence[Result]) -> None:
     for result in results:
         figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
         recipe = result.recipe
-        print(f"{recipe.method} seed {recipe.seed} {result.protocol.name}: {figures}")
+        print(f"{recipe.method} {_which(recipe)} {result.protocol.name}: {figures}")
         if result.clean is not None:
             clean = ", ".join(f"{name} {value:.2f}" for name, value in result.clean.figures.items())
             print(f"  without {result.clean.left_out} test images that are in ImageNet: {clean}")
+
+
+def _which(recipe: Recipe) -> str:
+    """What tells a run from others of its command."""
+    if recipe.shots is None:
+        return f"seed {recipe.seed}"
+    return f"seed {recipe.seed} shots {recipe.shots} draw {recipe.draw}"
 
 
 def _requests(arguments: argparse.Namespace) -> Sequence[Request]:

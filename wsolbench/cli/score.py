@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +48,13 @@ def _score(arguments: argparse.Namespace) -> int:
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
 
-    def scorer(protocol: Protocol, split: Split) -> Scorer:
+    def scorers(protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
         samples = dataset.samples(split)
         stream = saved_predictions(maps[split], samples)
         names = dataset.part_names
-        return score(stream, samples, protocol, dataset.name, split, part_names=names)
+        return score(stream, samples, protocols, dataset.name, split, part_names=names)
 
-    scores, _, percentile = scores_of(protocol, scorer)
+    scores, _, percentile = scores_of(protocol, scorers)
     for name, value in scores.figures.items():
         print(f"{name}{' (oracle)' if name in protocol.oracle else ''}: {value:.2f}")
     if scores.threshold is not None:

@@ -18,12 +18,15 @@ def add_table(sub: Any) -> Parser:
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
+    text = "write accuracy over the number of training images there as CSV"
+    parser.add_argument("--few-shot", metavar="CSV", type=Path, help=text)
     return parser
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from wsolbench import tables
+    from wsolbench import few_shot, tables
     from wsolbench.analysis import row_intervals
+    from wsolbench.files import write_text
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.results import load_results
 
@@ -32,9 +35,13 @@ def _table(arguments: argparse.Namespace) -> int:
     warn(write_leaderboard(arguments.results, titles()))
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
     text = renderers[arguments.format](results, titles(), intervals)
+    if arguments.format == "md":
+        text = f"{text}\n\n{few_shot.markdown(results, titles())}".strip()
     print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
         tables.curves_csv(results, arguments.curves)
+    if arguments.few_shot is not None:
+        write_text(arguments.few_shot, few_shot.csv(results, titles()))
     return 0
 
 

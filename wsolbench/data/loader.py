@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
     crop_flip,
-    draw_epoch,
+    draw_places,
     eval_side,
     eval_view,
     normalize,
@@ -99,6 +100,18 @@ class DecodedImages:
         return resize_image(read_image(self._samples[index].path), (self.side, self.side))
 
 
+class Length(NamedTuple):
+    """A training of so many batches, whatever the number of images, in equal parts."""
+
+    iterations: int
+    parts: int
+
+    def batches(self, part: int) -> range:
+        """The batches of a part, both counted: parts from 1, batches from 0."""
+        start, stop = (self.iterations * n // self.parts for n in (part - 1, part))
+        return range(start, stop)
+
+
 class TrainLoader:
     """Training batches: random crop and flip of resized images, uint8 until on the device.
 
@@ -106,13 +119,18 @@ class TrainLoader:
     epoch and the number of images, and belong to images, not to places in a batch. They are the
     same on every device and whatever the batch size, the number of threads or the memory.
 
+    With a ``length``, its parts take the place of epochs: pieces of one row of epochs, in which
+    every batch is whole and may hold the end of one epoch and the begin of the next.
+
     Args:
         samples: training samples.
         images: the same samples' pixels.
         crop: side of the crop in pixels, at most ``images.side``.
         flip: probability of a horizontal flip.
         mean, std: of the backbone, for values in [0, 1].
-        drop_last: drop a last batch of fewer than ``batch_size`` images.
+        drop_last: drop a last batch of fewer than ``batch_size`` images; there is none with a
+            ``length``.
+        length: the whole training; None for whole epochs, however many.
 
     Raises:
         InputError: when the crop is larger than the image, or an epoch would have no batch.
@@ -130,6 +148,7 @@ class TrainLoader:
         seed: int,
         drop_last: bool,
         device: torch.device | str,
+        length: Length | None = None,
     ) -> None:
         self._samples = samples
         self._labels = torch.from_numpy(labels_of(samples))
@@ -140,12 +159,16 @@ class TrainLoader:
         self._seed = seed
         self._drop_last = drop_last
         self._device = torch.device(device)
+        self._length = length
         self._check()
 
     def __len__(self) -> int:
-        """Batches an epoch."""
-        count, size = len(self._samples), self._batch_size
-        return count // size if self._drop_last else -(-count // size)
+        """Batches in which every image comes once."""
+        return batches_an_epoch(len(self._samples), self._batch_size, self._drop_last)
+
+    def batches(self, epoch: int) -> int:
+        """Batches of an epoch, or of the part that takes its place."""
+        return len(self) if self._length is None else len(self._length.batches(epoch))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
@@ -153,13 +176,20 @@ class TrainLoader:
         Raises:
             InputError: when an image is missing or damaged.
         """
-        slack = self._images.side - self._crop
-        draws = draw_epoch(self._seed, epoch, len(self._samples), slack, self._flip)
-        order: list[int] = draws.order.tolist()
-        groups = _grouped(order, self._batch_size)[: len(self)]
+        slack, size = self._images.side - self._crop, self._batch_size
+        drawn = draw_places(self._seed, self._places(epoch), len(self._samples), slack, self._flip)
+        groups = _grouped(drawn.image.tolist(), size)[: self.batches(epoch)]
+        corners, flips = (t.split(size)[: len(groups)] for t in (drawn.corner, drawn.flip))
         pixels = self._images.batches(groups)
-        for group, raw in zip(groups, pixels, strict=True):
-            yield self._batch(group, raw, draws.corner[group], draws.flip[group])
+        for group, raw, corner, flip in zip(groups, pixels, corners, flips, strict=True):
+            yield self._batch(group, raw, corner, flip)
+
+    def _places(self, epoch: int) -> range:
+        """Places of an epoch's images in the row of all epochs."""
+        if self._length is None:
+            return range((epoch - 1) * len(self._samples), epoch * len(self._samples))
+        batches = self._length.batches(epoch)
+        return range(batches.start * self._batch_size, batches.stop * self._batch_size)
 
     def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
         images, corner, flip, label = (
@@ -179,12 +209,17 @@ class TrainLoader:
                 f"a crop of {self._crop} does not fit in images resized to {self._images.side}; "
                 "set resize to at least image_size"
             )
-        if len(self) == 0:
+        if not self._samples or (len(self) == 0 and self._length is None):
             raise InputError(
                 f"{len(self._samples)} training images make no batch of {self._batch_size}"
                 f"{' with drop_last' if self._drop_last else ''}; "
                 "use a smaller batch_size or more images"
             )
+
+
+def batches_an_epoch(images: int, size: int, drop_last: bool) -> int:
+    """Batches of ``size`` in which each of ``images`` comes once, the last one perhaps smaller."""
+    return images // size if drop_last else -(-images // size)
 
 
 class EvalLoader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,37 @@ class EpochDraws:
     order: Tensor
     corner: Tensor
     flip: Tensor
+
+
+class Places(NamedTuple):
+    """A piece of a training, by place.
+
+    Attributes:
+        image: (n,) int64 index of the image at each place.
+        corner: (n, 2) int64 top and left of its crop, pixels of the resized image.
+        flip: (n,) bool, mirror the crop left to right.
+    """
+
+    image: Tensor
+    corner: Tensor
+    flip: Tensor
+
+
+def draw_places(seed: int, places: range, count: int, slack: int, flip: float) -> Places:
+    """Draw a piece of the endless row of epochs 1, 2, ... of ``count`` images each.
+
+    Args:
+        places: places in the row, from 0.
+        slack, flip: see :func:`draw_epoch`.
+    """
+    first, last = places.start // count, (places.stop - 1) // count
+    epochs = [draw_epoch(seed, e + 1, count, slack, flip) for e in range(first, last + 1)]
+    cut = slice(places.start - first * count, places.stop - first * count)
+    return Places(
+        image=torch.cat([e.order for e in epochs])[cut],
+        corner=torch.cat([e.corner[e.order] for e in epochs])[cut],
+        flip=torch.cat([e.flip[e.order] for e in epochs])[cut],
+    )
 
 
 def draw_epoch(seed: int, epoch: int, count: int, slack: int, flip: float) -> EpochDraws:

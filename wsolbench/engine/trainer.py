@@ -112,7 +112,7 @@ class Trainer:
         started = time.perf_counter()
         meter = _Meter(self.recipe.method, epoch)
         for step, batch in enumerate(self._bar(epoch)):
-            done = (epoch - 1 + step / len(self.loader)) / self.recipe.epochs
+            done = (epoch - 1 + step / self.loader.batches(epoch)) / self.recipe.epochs
             self._set_rate(epoch, done)
             meter.add(self._step(batch, done), len(batch.label))
             if step % CHECK_EVERY == CHECK_EVERY - 1:
@@ -158,7 +158,8 @@ class Trainer:
         label = f"{self.recipe.method} seed {self.recipe.seed} epoch {epoch}/{self.recipe.epochs}"
         quiet = not sys.stderr.isatty()
         batches = self.loader.epoch(epoch)
-        return iter(tqdm(batches, label, len(self.loader), leave=False, disable=quiet))
+        count = self.loader.batches(epoch)
+        return iter(tqdm(batches, label, count, leave=False, disable=quiet))
 
 
 class _Meter:

@@ -7,7 +7,6 @@ overlaps count both corners (width = x1 - x0 + 1), and predicted boxes end one p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -113,12 +112,13 @@ def largest_boxes(score: Map, thresholds: Floats, rule: BoxRule) -> Ints:
         thresholds: (T,) in [0, 1).
         rule: what is foreground, which region is the largest and how its box is clipped.
     """
-    cuts = _cuts(score, thresholds, rule)
+    levels, of_threshold = _levels(score, thresholds, rule)
     if rule.region == "largest-component":
-        boxes = sweep.largest_components(cuts.ranks, cuts.count)
+        boxes = sweep.largest_components(_kept(score, levels))
     else:
-        boxes, _ = sweep.contours(cuts.ranks, cuts.count, _NO_BOXES, np.zeros(2, np.int64))
-    return _answered(boxes, cuts, rule)[cuts.of_threshold]
+        ranks = _ranks(score, levels)
+        boxes, _ = sweep.contours(ranks, len(levels), _NO_BOXES, np.zeros(2, np.int64))
+    return _answered(boxes, score, levels, rule)[of_threshold]
 
 
 def best_iou(
@@ -141,42 +141,42 @@ def best_iou(
         boxes = largest_boxes(score, thresholds, rule)
         best = box_iou(boxes, truth).max(axis=1)
         return boxes, best, best if of_all else None
-    cuts = _cuts(score, thresholds, rule)
+    levels, at = _levels(score, thresholds, rule)
     height, width = score.shape
     far = np.array([width, height]) - int(rule.clip)
-    boxes, best_of_all = sweep.contours(cuts.ranks, cuts.count, np.ascontiguousarray(truth), far)
-    boxes = _answered(boxes, cuts, rule)
+    ranks, truth = _ranks(score, levels), np.ascontiguousarray(truth)
+    boxes, best_of_all = sweep.contours(ranks, len(levels), truth, far)
+    boxes = _answered(boxes, score, levels, rule)
     best = box_iou(boxes, truth).max(axis=1)
-    best_of_all[cuts.highest :] = best[cuts.highest :]
-    at = cuts.of_threshold
+    empty = _first_empty(score, levels)
+    best_of_all[empty:] = best[empty:]
     return boxes[at], best[at], best_of_all[at]
 
 
-@dataclass(frozen=True, eq=False)
-class _Cuts:
-    """A map cut at its G distinct levels; 1000 thresholds cut an 8-bit map in at most 255 ways.
+def _levels(score: Map, thresholds: Floats, rule: BoxRule) -> tuple[NDArray[Any], Ints]:
+    """The G distinct levels that a map is cut at, ascending, and which is each threshold's (T,).
 
-    Attributes:
-        ranks: (h, w) uint16, number of levels below each pixel: cut g keeps ranks above g.
-        count: G.
-        highest: highest rank; cuts from there on keep nothing.
-        of_threshold: (T,) cut of each threshold.
+    1000 thresholds cut an 8-bit map in at most 255 ways. A cut keeps what is above its level.
     """
-
-    ranks: NDArray[np.uint16]
-    count: int
-    highest: int
-    of_threshold: Ints
-
-
-def _cuts(score: Map, thresholds: Floats, rule: BoxRule) -> _Cuts:
     if rule.threshold == "relative":
         levels = np.trunc(thresholds * int(score.max())).astype(np.uint8)
     else:
         levels = thresholds.astype(np.float32)
-    levels, of_threshold = np.unique(levels, return_inverse=True)
-    ranks = _ranks(score, levels)
-    return _Cuts(ranks, len(levels), int(ranks.max()), of_threshold)
+    return np.unique(levels, return_inverse=True)
+
+
+def _first_empty(score: Map, levels: NDArray[Any]) -> int:
+    """First of the ascending levels that nothing is above, or their number."""
+    return int(np.searchsorted(levels, score.max()))
+
+
+def _kept(score: Map, levels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Which pixels each cut keeps (G, h, w), the width filled up to a multiple of eight."""
+    height, width = score.shape
+    kept = np.zeros((len(levels), height, -(-width // 8) * 8), np.uint8)
+    for cut, level in zip(kept.view(np.bool_), levels, strict=True):
+        np.greater(score, level, out=cut[:, :width])
+    return kept
 
 
 def _ranks(score: Map, levels: NDArray[Any]) -> NDArray[np.uint16]:
@@ -189,11 +189,11 @@ def _ranks(score: Map, levels: NDArray[Any]) -> NDArray[np.uint16]:
     return ranks
 
 
-def _answered(boxes: Ints, cuts: _Cuts, rule: BoxRule) -> Ints:
+def _answered(boxes: Ints, score: Map, levels: NDArray[Any], rule: BoxRule) -> Ints:
     """Boxes (G, 4) as the rule has them: clipped, and its own where nothing is kept."""
-    height, width = cuts.ranks.shape
+    height, width = score.shape
     far = {"zero": (0, 0), "unit": (1, 1), "whole": (width, height)}[rule.empty]
-    boxes[cuts.highest :] = (0, 0, *far)
+    boxes[_first_empty(score, levels) :] = (0, 0, *far)
     return _clipped(boxes, height, width, rule)
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from wsolbench.metrics.compiling import compiled
 
 Ranks = NDArray[np.uint16]
+Kept = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _Int = NDArray[np.int32]
@@ -38,6 +39,8 @@ _SQUARES, _EULER, _AREA, _LIMIT = range(9, 13)
 _COLUMNS = 13
 # The first six are shared by the table of runs.
 _RUN_START, _RUN_END, _RUN_COLUMNS = 6, 7, 8
+#: eight kept pixels
+_ALL_KEPT = np.uint64(0x0101010101010101)
 _OUTSIDE = 1
 _UNBOUNDED = 1 << 30
 
@@ -91,8 +94,8 @@ _EULER_BY_MASK = np.array([_euler(mask) for mask in range(256)], np.int8)
 
 
 @compiled
-def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
-    """Pixels (y << 32 | x) by rank, in raster order within each, and where each rank starts."""
+def _by_rank(ranks: Ranks, cuts: int) -> tuple[_Int, Ints]:
+    """Pixels (y << 16 | x) by rank, in raster order within each, and where each rank starts."""
     height, width = ranks.shape
     starts = np.zeros(cuts + 2, np.int64)
     for y in range(height):
@@ -100,12 +103,12 @@ def _by_rank(ranks: Ranks, cuts: int) -> tuple[Ints, Ints]:
             starts[ranks[y, x] + 1] += 1
     for rank in range(cuts + 1):
         starts[rank + 1] += starts[rank]
-    order = np.empty(height * width, np.int64)
+    order = np.empty(height * width, np.int32)
     end = starts.copy()
     for y in range(height):
         for x in range(width):
             rank = ranks[y, x]
-            order[end[rank]] = y << 32 | x
+            order[end[rank]] = y << 16 | x
             end[rank] += 1
     return order, starts
 
@@ -153,7 +156,7 @@ def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) ->
 
 @compiled
 def _grow(
-    pixels: Ints,
+    pixels: _Int,
     rank: int,
     labels: _Int,
     stride: int,
@@ -165,7 +168,7 @@ def _grow(
     """Add the pixels of one rank.
 
     Args:
-        pixels: y << 32 | x of each.
+        pixels: y << 16 | x of each.
         rank: their rank, which stamps the regions that change.
         labels: region of each pixel, with a border of one pixel all round; 0 for none. Only its
             root is up to date.
@@ -181,7 +184,7 @@ def _grow(
     count = 0
     steps = _DY * stride + _DX
     for i in range(len(pixels)):
-        y, x = pixels[i] >> 32, pixels[i] & 0xFFFFFFFF
+        y, x = pixels[i] >> 16, pixels[i] & 0xFFFF
         p = (y + 1) * stride + x + 1
         mask = (
             (labels[p + 1] != 0) * 1
@@ -214,6 +217,8 @@ def _grow(
             touched[count] = root
             count += 1
         labels[p] = root
+        if root == _OUTSIDE:  # whose measures nobody asks for
+            continue
         regions[root, _SIZE] += 1
         regions[root, _LEFT] = min(regions[root, _LEFT], x)
         regions[root, _TOP] = min(regions[root, _TOP], y)
@@ -490,7 +495,7 @@ def _score_holes(
 
 @compiled
 def _sweep_holes(
-    order: Ints, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
+    order: _Int, starts: Ints, height: int, width: int, truth: Floats, far: Ints, peaks: Floats
 ) -> None:
     """Raise ``peaks`` by the boxes of all holes: 4-connected background off the border."""
     labels, regions, touched = _tables(height, width)
@@ -556,34 +561,39 @@ def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, F
 
 
 @compiled
-def _edges(row: Ranks, cut: int, edges: _Int) -> int:
+def _edges(pixels: Kept, words: NDArray[np.uint64], edges: _Int) -> int:
     """Write where runs of kept pixels start and end (one past the last); return how many numbers.
 
-    Without branches: those of noise are not to be foreseen.
+    Eight pixels at once where they are as the one before, and without branches where they are not:
+    those of noise are not to be foreseen.
     """
-    count, before = 0, False
-    for x in range(len(row)):
-        kept = row[x] > cut
-        edges[count] = x
-        count += kept != before
-        before = kept
-    edges[count] = len(row)
+    count, before, same = 0, 0, np.uint64(0)
+    for word in range(len(words)):
+        if words[word] == same:
+            continue
+        for x in range(8 * word, 8 * word + 8):
+            edges[count] = x
+            count += pixels[x] != before
+            before = pixels[x]
+        same = _ALL_KEPT if before else np.uint64(0)
+    edges[count] = len(pixels)
     return count + before
 
 
 @compiled
-def _runs(ranks: Ranks, cut: int, runs: _Int) -> int:
+def _runs(kept: Kept, runs: _Int) -> int:
     """Join the runs of kept pixels in each row with those they touch in the row above.
 
     A run is a row of the table of regions, with its own start and end in two columns that the box
     does not use. The root of several is the first in raster order. Returns their number.
     """
-    height, width = ranks.shape
+    height, width = kept.shape
+    words = kept.view(np.uint64)
     edges = np.empty(width + 1, np.int32)
     used = above = above_end = 0
     for y in range(height):
         row = used
-        for k in range(0, _edges(ranks[y], cut, edges), 2):
+        for k in range(0, _edges(kept[y], words[y], edges), 2):
             start, end, root = edges[k], edges[k + 1], used
             runs[used, _PARENT], runs[used, _SIZE] = used, end - start
             runs[used, _LEFT], runs[used, _RIGHT] = start, end - 1
@@ -615,18 +625,21 @@ def _join_runs(runs: _Int, root: int, other: int) -> int:
 
 
 @compiled
-def largest_components(ranks: Ranks, cuts: int) -> Ints:
+def largest_components(kept: Kept) -> Ints:
     """Box (G, 4) of the 8-connected component of most pixels at each of G cuts.
 
-    Of equals it is the first in raster order; zero at cuts that keep nothing. See :func:`contours`
-    for the arguments. The protocols cut at a few levels only, and then one labelling of whole runs
-    a cut is faster than a visit to each pixel in the order of ranks.
+    Of equals it is the first in raster order; zero at cuts that keep nothing. The protocols cut at
+    a few levels only, and then one labelling of whole runs a cut is faster than a visit to each
+    pixel in the order of ranks.
+
+    Args:
+        kept: (G, h, w) 1 for the pixels of a cut, else 0; w a multiple of eight.
     """
-    height, width = ranks.shape
+    cuts, height, width = kept.shape
     runs = np.empty((height * ((width + 1) // 2), _RUN_COLUMNS), np.int32)
     boxes = np.zeros((cuts, 4), np.int64)
     for cut in range(cuts):
-        used, best = _runs(ranks, cut, runs), 0
+        used, best = _runs(kept[cut], runs), 0
         for run in range(used):
             if runs[run, _SIZE] > runs[best, _SIZE]:
                 best = run

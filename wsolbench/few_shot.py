@@ -1,0 +1,361 @@
+"""What trainings on few images a class reached: views of records, like the tables.
+
+A chart holds what may be compared: runs of one dataset, regime and protocol, of the same length and
+under the same conditions at every number of images a class. A curve of it is one method's recipe,
+a point of a curve the draws and seeds of one number of images. Full trainings enter as the last
+point of a curve, and nothing here is ranked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import pandas as pd
+from tabulate import tabulate
+
+from wsolbench.protocol import Figure
+from wsolbench.ranking import Row, comparable, row_key
+from wsolbench.reported import read_table
+from wsolbench.results import Result
+from wsolbench.tables import (
+    FIGURE_TITLES,
+    REGIMES,
+    UNDEFINED,
+    Titles,
+    commit_of,
+    device_of,
+    markdown_table,
+    markdown_text,
+    one_line,
+    spread,
+)
+
+#: figures of the tables; the first of them that a chart has is the one to plot
+FIGURES_SHOWN: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "max_box_acc_v2", "top1_cls")
+#: how all images of a class are called
+ALL = "all"
+_ONE_RUN = re.compile(r"\s--(?:set (?:shots|draw)=\d+|seed[=\s]\s*[\d,]+)")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Runs on one number of images a class.
+
+    Attributes:
+        shots: images a class; None for all.
+        row: one record a draw and seed.
+    """
+
+    shots: int | None
+    row: Row
+
+    @property
+    def label(self) -> str:
+        """The number as tables and axes show it."""
+        return ALL if self.shots is None else str(self.shots)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method's recipe over growing numbers of images; ``points`` in their order, all last."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def first(self) -> Result:
+        """A record, for all that they share."""
+        return self.points[0].row.first
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that may stand in one figure, by method."""
+
+    curves: tuple[Curve, ...]
+
+    @property
+    def first(self) -> Result:
+        """A record, for all that they share."""
+        return self.curves[0].first
+
+    @property
+    def results(self) -> list[Result]:
+        """All records of the chart."""
+        return [r for curve in self.curves for point in curve.points for r in point.row.results]
+
+    @property
+    def shots(self) -> list[int | None]:
+        """Numbers of images a class that some curve has, in their order, all last."""
+        return _ordered({point.shots for curve in self.curves for point in curve.points})
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Those of :data:`FIGURES_SHOWN` that some record has."""
+        held = {f for r in self.results for f in r.figures}
+        return [figure for figure in FIGURES_SHOWN if figure in held]
+
+    @property
+    def iterations(self) -> list[int]:
+        """Lengths of the trainings as their records state them: one, unless somebody erred."""
+        return sorted({r.iterations for r in self.results if r.iterations is not None})
+
+
+class Reference(NamedTuple):
+    """A published curve, to stand apart from what was measured.
+
+    Attributes:
+        label: what a legend says.
+        figure: which figure it is of.
+        points: images a class (None for all) and percent.
+        source: where it was printed.
+    """
+
+    label: str
+    figure: Figure
+    points: tuple[tuple[int | None, float], ...]
+    source: str
+
+
+def charts(results: Iterable[Result]) -> list[Chart]:
+    """Sort records into charts; those that belong to no curve with few images are left out."""
+    found: defaultdict[tuple[object, ...], defaultdict[tuple[str, ...], list[Result]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        whole = result.recipe.model_copy(update={"shots": None, "draw": 0})
+        alike = result.model_copy(update={"recipe": whole, "recipe_key": whole.key()})
+        found[comparable(alike)][row_key(alike)].append(result)
+    sorted_in = [_chart(curves.values()) for _, curves in sorted(found.items(), key=_first)]
+    return [chart for chart in sorted_in if chart.curves]
+
+
+def published_curves(dataset: str) -> list[Reference]:
+    """Return the curves that papers published for a dataset, by its name in recipes."""
+    table = read_table("few_shot.csv")
+    rows = table[table["dataset"] == dataset]
+    columns = ["method", "backbone", "figure", "source"]
+    return [_reference(of) for _, of in rows.groupby(columns, sort=False)]
+
+
+def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
+    """Return one line for each figure of each point, with numbers as they are.
+
+    ``shots`` is empty for all images; ``mean`` and ``std`` are percentages over the runs.
+    """
+    lines = [
+        _line(number, curve, point, figure, titles)
+        for number, chart in enumerate(charts(results), 1)
+        for curve in chart.curves
+        for point in curve.points
+        for figure in chart.figures
+    ]
+    return pd.DataFrame(lines, columns=_COLUMNS)
+
+
+def csv(results: Iterable[Result], titles: Titles) -> str:
+    """Return :func:`frame` as CSV."""
+    return frame(results, titles).to_csv(index=False, lineterminator="\n")
+
+
+def markdown(results: Iterable[Result], titles: Titles) -> str:
+    """Return all charts as tables in Markdown, with their commands; "" where there are none."""
+    return "\n\n".join(_markdown_chart(chart, titles) for chart in charts(results))
+
+
+def terminal(results: Iterable[Result], titles: Titles) -> str:
+    """Return all charts as plain tables; "" where there are none."""
+    return "\n\n".join(_terminal_chart(chart, titles) for chart in charts(results))
+
+
+# ----------------------------------------------------------------------------------------- sorting
+
+
+def _first(item: tuple[tuple[object, ...], object]) -> str:
+    return repr(item[0])
+
+
+def _ordered(shots: Iterable[int | None]) -> list[int | None]:
+    return sorted(shots, key=lambda k: (k is None, k or 0))
+
+
+def _chart(members: Iterable[list[Result]]) -> Chart:
+    curves = [_curve(m) for m in members if any(r.recipe.shots is not None for r in m)]
+    return Chart(tuple(sorted(curves, key=lambda c: row_key(c.first)[:2])))
+
+
+def _curve(members: Iterable[Result]) -> Curve:
+    by_shots: defaultdict[int | None, list[Result]] = defaultdict(list)
+    for result in members:
+        by_shots[result.recipe.shots].append(result)
+    return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in _ordered(by_shots)))
+
+
+def _reference(rows: pd.DataFrame) -> Reference:
+    first = {str(column): str(value) for column, value in rows.iloc[0].items()}
+    label = f"{first['method']}, {first['backbone']}, as published"
+    return Reference(label, cast(Figure, first["figure"]), _published_points(rows), first["source"])
+
+
+def _published_points(rows: pd.DataFrame) -> tuple[tuple[int | None, float], ...]:
+    pairs = zip(rows["shots"], rows["value"], strict=True)
+    return tuple((None if k == ALL else int(k), float(value)) for k, value in pairs)
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+_COLUMNS = [
+    *("chart", "dataset", "fingerprint", "regime", "protocol", "iterations", "batch_size"),
+    *("method", "method_title", "backbone", "precision", "device_type", "shots", "images"),
+    *("draws", "seeds", "figure", "mean", "std"),
+]
+
+
+def _line(
+    number: int, curve: Curve, point: Point, figure: Figure, titles: Titles
+) -> dict[str, object]:
+    result = point.row.first
+    recipe = result.recipe
+    return {
+        "chart": number,
+        "dataset": result.dataset.name,
+        "fingerprint": result.dataset.fingerprint,
+        "regime": recipe.name,
+        "protocol": result.protocol.name,
+        "iterations": result.iterations,
+        "batch_size": recipe.batch_size,
+        "method": recipe.method,
+        "method_title": titles.get(recipe.method, recipe.method),
+        "backbone": recipe.backbone,
+        "precision": recipe.precision,
+        "device_type": result.environment.device_type,
+        "shots": "" if point.shots is None else point.shots,
+        "images": result.dataset.train,
+        "draws": len(point.row.draws),
+        "seeds": len(point.row.seeds),
+        "figure": figure,
+        "mean": point.row.mean(figure),
+        "std": point.row.std(figure),
+    }
+
+
+def _markdown_chart(chart: Chart, titles: Titles) -> str:
+    columns, rows = _cells(chart, titles)
+    parts = (
+        f"### {markdown_text(_heading(chart))}",
+        markdown_text(_notes(chart)),
+        markdown_table(columns, rows, numbers=columns[_TEXTS:]),
+        "<details><summary>Commands that make these rows again</summary>",
+        "\n".join(["```sh", *_commands(chart, titles), "```"]),
+        "</details>",
+    )
+    return "\n\n".join(parts)
+
+
+def _terminal_chart(chart: Chart, titles: Titles) -> str:
+    columns, rows = _cells(chart, titles)
+    kept = [0, 3, *range(_TEXTS, len(columns))]
+    cells = [[row[i] for i in kept] for row in rows]
+    align = ["left"] * 2 + ["right"] * (len(kept) - 2)
+    table = tabulate(
+        cells, [columns[i] for i in kept], "simple", disable_numparse=True, colalign=align
+    )
+    return f"{one_line(_heading(chart))}\n\n{table}"
+
+
+#: columns of text before those of numbers
+_TEXTS = 4
+
+
+def _cells(chart: Chart, titles: Titles) -> tuple[list[str], list[list[str]]]:
+    columns = ["method", "backbone", "precision, device", "figure"]
+    rows = [
+        [*_name(curve, titles), FIGURE_TITLES[figure], *_values(chart, curve, figure)]
+        for figure in chart.figures
+        for curve in chart.curves
+    ]
+    return [*columns, *(_label(k) for k in chart.shots)], rows
+
+
+def _name(curve: Curve, titles: Titles) -> tuple[str, str, str]:
+    recipe = curve.first.recipe
+    return titles.get(recipe.method, recipe.method), recipe.backbone, device_of(curve.first)
+
+
+def _label(shots: int | None) -> str:
+    return ALL if shots is None else str(shots)
+
+
+def _values(chart: Chart, curve: Curve, figure: Figure) -> list[str]:
+    rows = {point.shots: point.row for point in curve.points}
+    return [_cell(rows.get(k), figure) for k in chart.shots]
+
+
+def _cell(row: Row | None, figure: Figure) -> str:
+    if row is None or row.mean(figure) is None:
+        return UNDEFINED
+    runs = len(row.results)
+    return spread(row, figure=figure) + (f" ({runs})" if runs > 1 else "")
+
+
+def _heading(chart: Chart) -> str:
+    data, recipe = chart.first.dataset, chart.first.recipe
+    size = f"{data.classes} classes, {data.test} test images"
+    return (
+        f"{data.title} ({size}): few training images a class, regime {recipe.name}, "
+        f"{chart.first.protocol.title}"
+    )
+
+
+def _notes(chart: Chart) -> str:
+    recipe, protocol = chart.first.recipe, chart.first.protocol
+    length = " or ".join(map(str, chart.iterations)) or "equally many"
+    oracle = sorted(FIGURE_TITLES[f] for f in chart.figures if f in chart.first.oracle)
+    held_out = (
+        f"Thresholds come from the same {recipe.holdout} held-out images a class at every number."
+        if chart.first.threshold_source == "held-out"
+        else ""
+    )
+    sentences = (
+        REGIMES[recipe.name],
+        f"Columns: training images a class; {length} iterations of batch size {recipe.batch_size} "
+        "at every number, so that nothing but the images differs.",
+        held_out,
+        "Mean ± sample standard deviation over draws of the images and over seeds, in brackets how "
+        "many runs where there is more than one. Nothing here is ranked.",
+        f"{', '.join(oracle)}: oracle, chosen on the test images." if oracle else "",
+        f"Protocol {protocol.name}, version {protocol.version}; dataset {chart.first.dataset.name},"
+        f" fingerprint {chart.first.dataset.fingerprint}.",
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+# ---------------------------------------------------------------------------------------- commands
+
+
+def _commands(chart: Chart, titles: Titles) -> list[str]:
+    return [line for curve in chart.curves for line in _of_curve(curve, titles)]
+
+
+def _of_curve(curve: Curve, titles: Titles) -> list[str]:
+    """A comment, and commands that make all points again; points of as many runs share one."""
+    together: defaultdict[tuple[str, int, tuple[int, ...]], list[str]] = defaultdict(list)
+    for point in curve.points:
+        for command in sorted({_shared(r) for r in point.row.results}):
+            draws = 1 + max(point.row.draws)
+            together[command, draws, point.row.seeds].append(point.label)
+    title = titles.get(curve.first.recipe.method, curve.first.recipe.method)
+    commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
+    comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
+    return [one_line(comment), *(_command(*key, labels) for key, labels in together.items())]
+
+
+def _shared(result: Result) -> str:
+    return _ONE_RUN.sub("", one_line(result.command))
+
+
+def _command(command: str, draws: int, seeds: Sequence[int], labels: Sequence[str]) -> str:
+    more = f" --draws {draws}" if draws > 1 else ""
+    return f"{command} --shots {','.join(labels)}{more} --seed {','.join(map(str, seeds))}"
