@@ -104,6 +104,12 @@ class LossPerImage(Sound):
         return {"loss": each.mean(), "each": each}
 
 
+class BlindToBoxes(Sound):
+    """Declares boxes and trains on labels."""
+
+    info = MethodInfo(title="Blind to boxes", paper="none", year=2000, supervision="boxes")
+
+
 class NoLoss(Sound):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         return {"cls": super().training_step(batch, progress)["loss"]}
@@ -295,6 +301,23 @@ class WidthWrittenOut(Answer):
         return replace(prediction, logits=placed.gather(1, order))
 
 
+class OtherWhenCompiled(Answer):
+    """A short cut for the compiler that is no short cut."""
+
+    def answer(self, prediction: Prediction, label: Tensor | None) -> Prediction:
+        maps = maps_of(prediction)
+        return replace(prediction, maps=-maps if torch.compiler.is_compiling() else maps)
+
+
+class CompiledNoise(Sound):
+    """Random numbers that only the compiled form draws."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = super().training_step(batch, progress)
+        noise = torch.rand(()) if torch.compiler.is_compiling() else torch.zeros(())
+        return {"loss": losses["loss"] + noise}
+
+
 class GridWrittenOut(Sound):
     def class_maps(self, tokens: Tensor) -> Tensor:
         maps: Tensor = self.fc(tokens).transpose(1, 2)
@@ -317,6 +340,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     OtherOptions: ("recipes", "'temperature': Input should be less than 2"),
     LossPerImage: ("training-output", "'each' of training_step is no scalar tensor: a tensor (4,)"),
     NoLoss: ("training-output", "not a dict with 'loss'"),
+    BlindToBoxes: ("boxes-in-training", "the loss is the same with other boxes"),
     UnusedParameter: ("gradients", "unused gets no gradient"),
     DetachedBackbone: ("gradients", "vit.cls_token gets no gradient"),
     LateNan: ("gradients", "the loss is nan at progress 0.99"),
@@ -342,6 +366,8 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     Forgetful: ("pickling", "after pickling"),
     StateBesideTheState: ("save-and-load", "after saving and loading"),
     WidthWrittenOut: ("bf16", "RuntimeError: scatter"),
+    OtherWhenCompiled: ("compilation", "maps differ by"),
+    CompiledNoise: ("compilation", "the loss differs by"),
     GridWrittenOut: ("image-sizes", "RuntimeError: "),
     PatchWrittenOut: ("patch-sizes", "RuntimeError: "),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from wsolbench.columns import result_text
 from wsolbench.errors import InputError
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
@@ -164,10 +165,13 @@ def _index(result: Result, table: ImageTable) -> int:
 def _name(runs: _Runs, titles: Titles) -> str:
     first = runs.row.first
     seeds = ", ".join(map(str, runs.row.seeds))
-    method = titles.get(first.recipe.method, first.recipe.method)
+    method = result_text(first, titles)
     plural = "s" if len(runs.row.seeds) > 1 else ""
     of = f"{first.dataset.name}, protocol {first.protocol.name}"
-    return f"{method} (recipe {first.recipe_key}, seed{plural} {seeds}) on {of}"
+    draws = ", ".join(map(str, runs.row.draws))
+    shots = first.recipe.shots
+    images = "" if shots is None else f", {shots} images a class, draws {draws}"
+    return f"{method} (recipe {first.recipe_key}, seed{plural} {seeds}{images}) on {of}"
 
 
 def _figures(runs: _Runs) -> str:

@@ -7,17 +7,22 @@ import logging
 import os
 import re
 import resource
+import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsolbench.method import Method
+from wsolbench.predictions import predict
 
 log = logging.getLogger("wsolbench")
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+#: a speed is known well enough after that many seconds or batches
+_SECONDS, _BATCHES = 1.0, 20
 
 
 def count_parameters(method: Method) -> tuple[int, int]:
@@ -41,6 +46,37 @@ def count_macs(method: Method, image_size: int) -> int | None:
         log.warning("the operations cannot be counted: %s", " ".join(str(error).split())[:200])
         return None
     return int(counter.get_total_flops()) // 2
+
+
+def localization_cost(
+    method: Method, image: Tensor, label: Tensor, bf16: bool
+) -> tuple[float, int]:
+    """Images a second and peak memory of localizing a batch; its first time is not counted.
+
+    Args:
+        method: in evaluation mode, on the images' device.
+        image: (B, 3, H, W), normalised.
+        label: (B,) classes whose maps are wanted.
+        bf16: under autocast.
+    """
+    device, memory = image.device, PeakMemory(image.device)
+    # what a method may draw here must not change what it draws when it is scored
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        predict(method, image, label, bf16)
+        wait_for(device)
+        memory.start()
+        started, batches = time.perf_counter(), 0
+        while batches < _BATCHES and time.perf_counter() - started < _SECONDS:
+            predict(method, image, label, bf16)
+            batches += 1
+        wait_for(device)
+    return batches * len(image) / (time.perf_counter() - started), memory.peak()
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class PeakMemory:

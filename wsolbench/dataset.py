@@ -205,6 +205,34 @@ def digest_of(splits: Mapping[Split, Iterable[Sample]]) -> str:
     return digest.hexdigest()
 
 
+def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
+    """Split a dataset for a method that declares boxes: it trains on the hold-out, and on no more.
+
+    Of the ``holdout`` images a class a fifth, rounded up, stays ``val`` to choose thresholds: those
+    that a hold-out of this size would hold. The others are ``train``, with their boxes.
+
+    Raises:
+        InputError: when the hold-out leaves no box to train on, or one of its images has none.
+    """
+    kept = -(-dataset.holdout // 5)
+    if dataset.holdout <= kept:
+        raise InputError(
+            f"a hold-out of {dataset.holdout} images a class leaves no boxes to train on beside "
+            "those that choose the threshold; use --set holdout=5"
+        )
+    held_out = dataset.samples("val")
+    # of these, because they may be the field's own and no training images
+    choosing = holdout_ids(held_out, kept)
+    for sample in held_out:
+        if not sample.boxes:
+            raise InputError(f"image {sample.image_id} of the hold-out has no box to train on")
+    return {
+        "train": [_with_boxes_alone(s) for s in held_out if s.image_id not in choosing],
+        "val": [s for s in held_out if s.image_id in choosing],
+        "test": dataset.samples("test"),
+    }
+
+
 def samples_digest(dataset: Dataset) -> str:
     """SHA-256 over all that the samples of all splits say, in their order."""
     splits: tuple[Split, ...] = get_args(Split)
@@ -216,6 +244,10 @@ def without_truth(sample: Sample) -> Sample:
     """Return the sample as training may see it: image and label."""
     blind = replace(sample, boxes=(), instance_masks=(), ignore_mask=None)
     return replace(blind, parts=None, annotation=None)
+
+
+def _with_boxes_alone(sample: Sample) -> Sample:
+    return replace(without_truth(sample), boxes=sample.boxes)
 
 
 def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Literal
 
 import torch
 
 from wsolbench.errors import InputError, did_you_mean
+from wsolbench.recipe import Precision
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -29,18 +29,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def check_precision(device: torch.device, precision: Literal["32", "bf16"]) -> None:
-    """Refuse bf16 on a card without it, warn on a processor that emulates it.
+def check_precision(device: torch.device, precision: Precision) -> None:
+    """Refuse what the device cannot compute in, warn where it emulates bf16.
 
     Raises:
-        InputError: when the card has no bf16.
+        InputError: when the card has no bf16, or TF32 is asked of a device that has none.
     """
-    if precision != "bf16":
-        return
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if precision == "tf32" and not has_tf32(device):
+        raise InputError("TF32 is arithmetic of NVIDIA GPUs from Ampere on; use --precision 32")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InputError("this GPU has no bf16 arithmetic; use --precision 32")
-    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and emulates_bf16(device):
         log.warning("this processor emulates bf16, which is many times slower than --precision 32")
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether the device can round the factors of float32 products to TensorFloat-32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 is slower than float32 here."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Say whether products of float32 may be rounded to TF32, from now on and in all threads."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def make_deterministic() -> None:
@@ -52,6 +68,5 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    allow_tf32(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)

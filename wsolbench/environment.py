@@ -20,10 +20,14 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def collect(device: torch.device) -> Environment:
+def collect(device: torch.device, compiled: bool = False) -> Environment:
     """Describe the code and the machine.
 
     Call it when a run starts: the checkout may move on while it trains.
+
+    Args:
+        device: where it computes.
+        compiled: whether through :mod:`wsolbench.compiled`.
     """
     commit, dirty = code_state()
     return Environment(
@@ -39,6 +43,7 @@ def collect(device: torch.device) -> Environment:
         device_type="cuda" if device.type == "cuda" else "cpu",
         device=device_name(device),
         threads=torch.get_num_threads(),
+        compiled=compiled,
     )
 
 

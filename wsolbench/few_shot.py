@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 import pandas as pd
 from tabulate import tabulate
 
+from wsolbench.columns import result_text
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Row, comparable, row_key
 from wsolbench.reported import read_table
@@ -227,7 +228,7 @@ def _line(
         "iterations": result.iterations,
         "batch_size": recipe.batch_size,
         "method": recipe.method,
-        "method_title": titles.get(recipe.method, recipe.method),
+        "method_title": result_text(curve.first, titles),
         "backbone": recipe.backbone,
         "precision": recipe.precision,
         "device_type": result.environment.device_type,
@@ -281,7 +282,7 @@ def _cells(chart: Chart, titles: Titles) -> tuple[list[str], list[list[str]]]:
 
 def _name(curve: Curve, titles: Titles) -> tuple[str, str, str]:
     recipe = curve.first.recipe
-    return titles.get(recipe.method, recipe.method), recipe.backbone, device_of(curve.first)
+    return result_text(curve.first, titles), recipe.backbone, device_of(curve.first)
 
 
 def _label(shots: int | None) -> str:
@@ -346,7 +347,7 @@ def _of_curve(curve: Curve, titles: Titles) -> list[str]:
         for command in sorted({_shared(r) for r in point.row.results}):
             draws = 1 + max(point.row.draws)
             together[command, draws, point.row.seeds].append(point.label)
-    title = titles.get(curve.first.recipe.method, curve.first.recipe.method)
+    title = result_text(curve.first, titles)
     commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
     comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
     return [one_line(comment), *(_command(*key, labels) for key, labels in together.items())]

@@ -9,11 +9,19 @@ dataset asks of that regime in the YAML file beside it.
 
 Layers: regime, dataset (``default`` only), method, the method's part for the dataset, its part for
 the backbone, the user's overrides.
+
+A section that names a ``source`` is of a method that looks into another one's trained network:
+``source`` holds the other's name under ``method``, and fields laid over its recipe of that name.
+All the user's overrides but ``options`` go there, and all else is taken from there.
+
+A section that names ``targets`` is of a method that learns the boxes another one finds. They are
+named alike; the other run has a network of its own, so overrides that are about the network, its
+optimiser or the scoring stay with the method that the user named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -23,7 +31,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wsolbench.errors import InputError, did_you_mean
-from wsolbench.recipe import NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
+from wsolbench.recipe import INPUTS, NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
 from wsolbench.validation import first_problem, one_line, validation_line
 
 #: fields that only training looks at
@@ -33,12 +41,24 @@ _TRAINING = frozenset(
         *("optim", "schedule", "train_labels"),
     }
 )
+#: those of them that say which images there are, and with which labels
+_OF_IMAGES = frozenset({"shots", "draw", "train_labels"})
 #: fields that describe the backbone
 _BACKBONE = frozenset({"backbone", "backbone_args", "pretrained"})
 #: mappings of a section that are no fields
 _PARTS = frozenset({"datasets", "backbones"})
 #: fields that have an option of their own, and its name
 _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weights": "weights"}
+#: what a recipe does not take from its source
+_NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", *INPUTS})
+#: overrides that are a run's own, and do not go on to the runs that it builds on
+_NOT_PASSED = frozenset({"options", *INPUTS})
+#: those that do not go on to a run with a network of its own either
+_OF_ONE_NETWORK = frozenset({"backbone", "backbone_args", "optim", "schedule", "protocol"})
+
+#: resolves the recipe of another method, with the same name and dataset, from overrides and the
+#: digest of its weights
+Other = Callable[[str, Mapping[str, Any], str | None], Recipe]
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,9 @@ def resolve(
     *,
     part: DatasetPart | None = None,
     trainable: bool = True,
+    fits: bool = False,
     weights: str | None = None,
+    other: Other | None = None,
 ) -> Recipe:
     """Lay the layers of a recipe over each other, see the module.
 
@@ -76,7 +98,9 @@ def resolve(
         overrides: nested fields from the command line.
         part: what the dataset asks of the default regime.
         trainable: whether the method has anything to train.
+        fits: whether it looks at training images all the same.
         weights: digest of trained weights, which are then not trained.
+        other: resolves the recipes of other methods, for sections that name one.
 
     Raises:
         InputError: when the recipe does not exist, a field is unknown or of the wrong type, an
@@ -88,22 +112,78 @@ def resolve(
         raise InputError(
             f"method '{method}' has no recipe '{name}'; it has: {', '.join(sorted(sections))}"
         )
-    trains = trainable and weights is None
     chosen = overrides.get("backbone")
     fields = _layered(sections[name], dataset, name, part or DatasetPart(), chosen)
+    if "source" in fields and other is not None:
+        return _looking_into(fields, method, overrides, other, weights)
+    for role in overrides.keys() & (set(INPUTS) - fields.keys()):
+        raise InputError(f"method '{method}' has no '{role}'; leave out --set {role}...")
+    trains = trainable and weights is None
     without_backbone = fields.get("backbone") == NO_BACKBONE
-    fields = _merge(fields, _heeded(overrides, trains, without_backbone))
+    fields = _merge(fields, _heeded(overrides, _idle(trains, fits), without_backbone))
     if not trains:
         fields["epochs"] = 0
     if weights is not None or without_backbone:
         fields["pretrained"] = False
-    own = {"method": method, "dataset": dataset, "name": name, "weights": weights}
+    own: dict[str, Any] = {
+        "method": method,
+        "dataset": dataset,
+        "name": name,
+        "weights": weights,
+    }
+    if "targets" in fields and other is not None:
+        own["targets"] = _first_run(fields, overrides, other) if trains else None
     recipe = _validated({**fields, **own})
     if trains and not recipe.trained:
         raise InputError(
             "recipe field 'epochs': 0 would leave the method untrained; take 1 or more"
         )
     return recipe
+
+
+def _looking_into(
+    fields: Mapping[str, Any],
+    method: str,
+    overrides: Mapping[str, Any],
+    other: Other,
+    weights: str | None,
+) -> Recipe:
+    """The recipe of a method whose section names a source."""
+    source = other(*input_of("source", fields["source"], overrides), weights)
+    options = _merge(fields.get("options", {}), overrides.get("options", {}))
+    inherited = source.model_dump(exclude=set(_NOT_INHERITED))
+    own = {"method": method, "epochs": 0, "options": options, "source": source}
+    return _validated({**inherited, **own})
+
+
+def _first_run(fields: Mapping[str, Any], overrides: Mapping[str, Any], other: Other) -> Recipe:
+    """The recipe of the run whose boxes a method learns."""
+    passed = {name: value for name, value in overrides.items() if name not in _OF_ONE_NETWORK}
+    seed = {"seed": fields["seed"]} if "seed" in fields else {}
+    return other(*input_of("targets", fields["targets"], {**seed, **passed}), None)
+
+
+def input_of(role: str, section: Any, overrides: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the method of the run that a recipe names as ``role``, and the overrides for it.
+
+    Args:
+        role: the field, one of :data:`~wsolbench.recipe.INPUTS`.
+        section: what the recipe file says there.
+        overrides: the user's, for the whole.
+
+    Raises:
+        InputError: when no method is named.
+    """
+    override = overrides.get(role, {})
+    for given in (section, override):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{role}={given}: name a method, as --set {role}.method=NAME")
+    named = _merge(section, override)
+    method = named.pop("method", None)
+    if not isinstance(method, str):
+        raise InputError(f"'{role}' names no method; add --set {role}.method=NAME")
+    passed = {name: value for name, value in overrides.items() if name not in _NOT_PASSED}
+    return method, _merge(passed, named)
 
 
 def _layered(
@@ -121,11 +201,20 @@ def _layered(
     return _merge(fields, _part_for(section.get("backbones") or {}, str(backbone)))
 
 
-def _heeded(overrides: Mapping[str, Any], trains: bool, without_backbone: bool) -> dict[str, Any]:
+def _idle(trains: bool, fits: bool) -> frozenset[str]:
+    """Fields of training that nothing looks at."""
+    if trains:
+        return frozenset()
+    return _TRAINING - _OF_IMAGES if fits else _TRAINING
+
+
+def _heeded(
+    overrides: Mapping[str, Any], idle: frozenset[str], without_backbone: bool
+) -> dict[str, Any]:
     """The overrides without those that mean nothing to this recipe."""
     if overrides.get("backbone") == NO_BACKBONE and not without_backbone:
         raise InputError(f"the method needs a backbone; '{NO_BACKBONE}' is for methods without one")
-    idle = (frozenset() if trains else _TRAINING) | (_BACKBONE if without_backbone else frozenset())
+    idle |= _BACKBONE if without_backbone else frozenset()
     return {name: value for name, value in overrides.items() if name not in idle}
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wsolbench import few_shot
 from wsolbench.analysis import row_intervals
+from wsolbench.cost_table import TEXTS, cost_rows
 from wsolbench.files import write_text
 from wsolbench.reported import read_table
 from wsolbench.results import Result, load_results
@@ -35,6 +36,13 @@ Figures are percentages: mean ± sample standard deviation over the seeds of a r
 protocol are ranked together; a row is one recipe on one kind of device in one precision.
 
 ## Measured here"""
+_COSTS = """\
+## What they cost
+
+MACs are multiply-accumulates of localizing one image, those of fused attention included. Training
+is by the clock, with the reading of images; inference is one batch localized again and again,
+without. Memory is the most that was taken: of the accelerator, or by the whole process on a
+processor. A dash is what was not measured."""
 _PUBLISHED = """\
 ## Published figures (not measured here, never ranked with ours)
 
@@ -59,8 +67,14 @@ def leaderboard(
     measured = markdown(results, titles, intervals) or "No runs yet."
     published = published_table(reported, set(titles.values())) or "None for these methods."
     few = few_shot.markdown(results, titles)
-    parts = [_INTRODUCTION, measured, few, _PUBLISHED, published]
+    parts = [_INTRODUCTION, measured, few, _costs(results, titles), _PUBLISHED, published]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _costs(results: Sequence[Result], titles: Titles) -> str:
+    columns, rows = cost_rows(results, titles)
+    table = markdown_table(columns, rows, numbers=columns[len(TEXTS) :])
+    return f"{_COSTS}\n\n{table}" if rows else ""
 
 
 def write_leaderboard(folder: Path, titles: Titles) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +32,7 @@ class MethodInfo:
         batch_coupled: state that couples the images of a batch (decides how ranks may be split).
         trainable: whether there is anything to train; else ``training_step`` is never called.
         class_agnostic: what ``localize`` says of where the object is does not depend on ``label``.
+        fits: whether ``fit`` must see the training images before anything is localized.
     """
 
     title: str
@@ -41,6 +42,7 @@ class MethodInfo:
     batch_coupled: Literal["none", "bn", "rng", "loss"] = "none"
     trainable: bool = True
     class_agnostic: bool = False
+    fits: bool = False
 
 
 class Method(nn.Module, ABC):
@@ -48,7 +50,8 @@ class Method(nn.Module, ABC):
 
     Args:
         backbone: a timm model as :func:`wsolbench.backbones.create` makes it, without classifier;
-            an empty module where the recipe has ``backbone: none``.
+            an empty module where the recipe has ``backbone: none``; the trained method of another
+            run where the recipe names a ``source``.
         num_classes: number of classes K.
         options: the method's own hyper-parameters, an instance of ``self.Options``.
     """
@@ -78,6 +81,17 @@ class Method(nn.Module, ABC):
         Args:
             image: normalised images.
             label: (B,) class whose map is wanted; None for the predicted class.
+        """
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Look at the training images, after any training; by default nothing is looked at.
+
+        Called where ``info.fits`` says so, in evaluation mode and without gradients. What is found
+        belongs in buffers.
+
+        Args:
+            batches: every training image once and whole, as images are evaluated, those of one
+                class after those of the one before.
         """
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:

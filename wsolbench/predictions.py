@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsolbench.data.loader import EvalLoader
 from wsolbench.method import Method
-from wsolbench.types import Prediction
+from wsolbench.types import Batch, Prediction
 
 
 def live_predictions(
@@ -30,6 +30,14 @@ def live_predictions(
             yield _arrived(*leaving.popleft())
     for ids, arrive in leaving:
         yield _arrived(ids, arrive)
+
+
+def fit(method: Method, loader: EvalLoader, device: torch.device, bf16: bool) -> None:
+    """Show a method the images that it asks to see, see :meth:`Method.fit`."""
+    method.eval()
+    batches = (Batch(image, label, ids) for ids, image, label in loader)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        method.fit(batches)
 
 
 def predict(method: Method, image: Tensor, label: Tensor | None, bf16: bool = False) -> Prediction:

@@ -5,8 +5,9 @@ one kind of device in one precision, from the same weights. Nothing is averaged 
 nothing is ranked across groups.
 
 A method that trains nothing has no schedule to agree with others': it stands in every group that
-shares its data, protocol, hold-out and image size. A control is shown beside the others without a
-rank.
+shares its data, protocol, hold-out and image size. So does one that was trained on boxes, of which
+there are too few for others' epochs: a bar that is no weakly supervised method's. It and controls
+are shown beside the others without a rank.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Row:
     """Records that differ in nothing but seed and draw, in the order of these.
 
     Attributes:
-        rank: 1 for the best of the group, equal for ties; None without a figure to rank by, and for
-            controls.
+        rank: 1 for the best of the group, equal for ties; None without a figure to rank by, for
+            controls, and for what was trained on boxes.
     """
 
     results: tuple[Result, ...]
@@ -97,6 +98,11 @@ class Row:
         values = [r.threshold for r in self.results if r.threshold is not None]
         return fmean(values) if len(values) == len(self.results) else None
 
+    @property
+    def dead_maps(self) -> float:
+        """Mean over the seeds of the maps that are constant or not finite."""
+        return fmean(r.dead_maps for r in self.results)
+
     def _values(self, figure: Figure) -> list[float]:
         values = [r.figures[figure] for r in self.results if figure in r.figures]
         return values if len(values) == len(self.results) else []
@@ -110,9 +116,9 @@ class Group:
 
     @property
     def first(self) -> Result:
-        """A record of the group, for all that its records share; a trained one if there is any."""
+        """A record of the group, for all that its records share; one with its schedule if any."""
         return next(
-            (row.first for row in self.rows if not _trains_nothing(row.first)), self.rows[0].first
+            (row.first for row in self.rows if not _stands_anywhere(row.first)), self.rows[0].first
         )
 
     @property
@@ -142,7 +148,7 @@ def groups(results: Iterable[Result]) -> list[Group]:
     everywhere: list[Result] = []
     sorted_in: defaultdict[tuple[Any, ...], list[Result]] = defaultdict(list)
     for result in results:
-        if _trains_nothing(result):
+        if _stands_anywhere(result):
             everywhere.append(result)
         else:
             sorted_in[comparable(result)].append(result)
@@ -155,8 +161,14 @@ def groups(results: Iterable[Result]) -> list[Group]:
 
 
 def _trains_nothing(result: Result) -> bool:
-    """Whether the method trains nothing and has nothing that was trained elsewhere."""
-    return not result.recipe.trained and result.recipe.weights is None
+    """Whether the method trains nothing, on few images or many, nor anybody for it."""
+    training = result.recipe.training
+    return not training.trained and training.weights is None and training.shots is None
+
+
+def _stands_anywhere(result: Result) -> bool:
+    """Whether the run has no schedule to agree with others'."""
+    return _trains_nothing(result) or result.saw_boxes
 
 
 def comparable(result: Result) -> tuple[Any, ...]:
@@ -167,7 +179,7 @@ def comparable(result: Result) -> tuple[Any, ...]:
 def _group_key(result: Result, fields: set[str]) -> tuple[Any, ...]:
     recipe, data, protocol = result.recipe, result.dataset, result.protocol
     shared = fields if recipe.name == "default" else fields & _ALWAYS
-    conditions = recipe.model_dump_json(include=shared)
+    conditions = recipe.training.model_dump_json(include=shared)
     regime = RECIPE_NAMES.index(recipe.name)
     return data.name, data.fingerprint, regime, protocol.name, protocol.version, conditions
 
@@ -198,14 +210,14 @@ def _ranking_figure(rows: Sequence[Row]) -> Figure | None:
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     figure = _ranking_figure(rows)
-    means = [None if figure is None or _control(row) else row.mean(figure) for row in rows]
+    means = [None if figure is None or _out_of_rank(row) else row.mean(figure) for row in rows]
     scores = [None if mean is None else round(mean, DECIMALS) for mean in means]
     ranked = [Row(row.results, _rank(s, scores)) for row, s in zip(rows, scores, strict=True)]
     return tuple(sorted(ranked, key=lambda row: (row.rank is None, row.rank)))
 
 
-def _control(row: Row) -> bool:
-    return row.first.recipe.train_labels != "official"
+def _out_of_rank(row: Row) -> bool:
+    return row.first.recipe.train_labels != "official" or row.first.saw_boxes
 
 
 def _rank(score: float | None, scores: list[float | None]) -> int | None:

@@ -18,9 +18,13 @@ from pydantic import (
 
 RecipeName = Literal["default", "released", "declared"]
 RECIPE_NAMES: tuple[RecipeName, ...] = ("default", "released", "declared")
+#: float32; float32 whose matrix products a GPU rounds to TensorFloat-32; autocast to bfloat16
+Precision = Literal["32", "tf32", "bf16"]
 
 #: fields that do not change what is trained, or that identify a record on their own
 _NOT_IN_KEY = frozenset({"seed", "draw", "precision", "protocol"})
+#: fields that name another run, which is made first
+INPUTS = ("source", "classifier", "targets")
 #: the backbone of a method that has none
 NO_BACKBONE = "none"
 
@@ -90,6 +94,10 @@ class Recipe(_Data):
         flip: probability of a horizontal flip in training.
         drop_last: drop the last partial batch of an epoch.
         options: the method's own options, checked by its ``Options``.
+        source: the run whose trained method this one looks into, training nothing itself.
+        classifier: the run whose class scores stand in for this one's.
+        targets: the run whose boxes in the training images this one learns, cut at a threshold of
+            the first of its protocols.
     """
 
     method: str
@@ -113,9 +121,12 @@ class Recipe(_Data):
     optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
     train_labels: Literal["official", "shuffled"] = "official"
-    precision: Annotated[Literal["32", "bf16"], BeforeValidator(str)] = "32"  # YAML reads a number
+    precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
     options: dict[str, Any] = {}
+    source: Recipe | None = None
+    classifier: Recipe | None = None
+    targets: Recipe | None = None
 
     @field_validator("backbone_args")
     @classmethod
@@ -148,15 +159,39 @@ class Recipe(_Data):
             raise ValueError("training needs one, such as {name: sgd, lr: 0.01}")
         return value
 
+    @model_validator(mode="after")
+    def _one_training(self) -> Recipe:
+        if self.source is not None and (self.trained or self.source.source is not None):
+            raise ValueError("a run with a source trains nothing, and its source has none itself")
+        return self
+
     @property
     def trained(self) -> bool:
         """Whether the run trains: not a method without parameters, nor weights from a file."""
         return self.epochs > 0
 
+    @property
+    def training(self) -> Recipe:
+        """The recipe that made the weights: the source's where there is one, else this one."""
+        return self if self.source is None else self.source
+
+    def inputs(self) -> dict[str, Recipe]:
+        """The runs that must be made before this one, by the field that names them."""
+        named = {role: getattr(self, role) for role in INPUTS}
+        return {role: recipe for role, recipe in named.items() if recipe is not None}
+
+    def chain(self) -> list[Recipe]:
+        """This recipe, and those of all runs that it builds on."""
+        return [self, *(r for other in self.inputs().values() for r in other.chain())]
+
     def key(self) -> str:
         """Ten hex digits that name the training, whatever its seed, precision and scoring."""
         # Without defaults, so that a field added later leaves the keys of older records alone.
-        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY), exclude_defaults=True)
+        left_out = _NOT_IN_KEY | frozenset(INPUTS)
+        fields = self.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True)
+        fields |= {role: recipe.key() for role, recipe in self.inputs().items()}
+        if self.targets is not None:  # whose boxes depend on how its maps are cut
+            fields["targets_protocol"] = self.targets.protocol[0]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
     def run_name(self) -> str:

@@ -13,13 +13,14 @@ from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
     DatasetPart,
+    input_of,
     parse_assignments,
     read_dataset_part,
     read_sections,
     resolve,
 )
 from wsolbench.protocol import load_protocol
-from wsolbench.recipe import NO_BACKBONE, RECIPE_NAMES, Recipe
+from wsolbench.recipe import NO_BACKBONE, RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import DATASETS, METHODS, resource_text
 from wsolbench.run import method_options
 from wsolbench.validation import validation_line
@@ -101,7 +102,7 @@ class Request(BaseModel):
         """The same with other values for some options."""
         return make_request({**self.model_dump(exclude_unset=True), **fields})
 
-    def command(self, recipe: Recipe, device: str) -> str:
+    def command(self, recipe: Recipe, device: str, compiled: bool = False) -> str:
         """The command that makes one of the records again; where data lie is the user's affair."""
         words = [
             f"--method {recipe.method}",
@@ -117,6 +118,7 @@ class Request(BaseModel):
             words.append(f"--set shots={recipe.shots} --set draw={recipe.draw}")
         if self.weights is not None:
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
+        words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
         return " ".join(["python run_benchmark.py", *words])
 
@@ -139,21 +141,12 @@ class Request(BaseModel):
             raise InputError(
                 f"unknown recipe '{self.recipe}'{did_you_mean(self.recipe, RECIPE_NAMES)}"
             )
-        recipe = resolve(
-            recipe_sections(method),
-            method,
-            self.dataset,
-            self.recipe,
-            {**self._overrides(), **varied, **parse_assignments(self.set)},
-            part=dataset_part(self.dataset),
-            trainable=METHODS.get(method).info.trainable,
-            weights=digest,
-        )
+        overrides = {**self._overrides(), **varied, **parse_assignments(self.set)}
+        part = dataset_part(self.dataset)
+        recipe = recipe_of(method, self.dataset, self.recipe, overrides, part, digest)
         for protocol in recipe.protocol:
             load_protocol(protocol)
-        # as the method reads them: whether a default was spelt out makes no other recipe
-        options = method_options(recipe).model_dump(mode="json")
-        return recipe.model_copy(update={"options": options})
+        return recipe
 
     def _overrides(self) -> dict[str, Any]:
         given = {
@@ -187,6 +180,47 @@ def make_request(fields: Mapping[str, Any]) -> Request:
         raise InputError(validation_line(error, list(Request.model_fields), "option")) from error
 
 
+def recipe_of(
+    method: str,
+    dataset: str,
+    name: RecipeName,
+    overrides: Mapping[str, Any],
+    part: DatasetPart,
+    weights: str | None = None,
+) -> Recipe:
+    """Resolve a recipe with those of the runs that it builds on, see :func:`layers.resolve`.
+
+    Any method can be given another one's class scores, by overrides that name a ``classifier``.
+
+    Raises:
+        InputError: as there, and for an unknown method or option.
+    """
+
+    def other(method: str, overrides: Mapping[str, Any], weights: str | None) -> Recipe:
+        return recipe_of(method, dataset, name, overrides, part, weights)
+
+    if "classifier" in overrides:
+        own = {field: value for field, value in overrides.items() if field != "classifier"}
+        classifier = other(*input_of("classifier", {}, overrides), None)
+        return other(method, own, weights).model_copy(update={"classifier": classifier})
+    info = METHODS.get(method).info
+    recipe = resolve(
+        recipe_sections(method),
+        method,
+        dataset,
+        name,
+        overrides,
+        part=part,
+        trainable=info.trainable,
+        fits=info.fits,
+        weights=weights,
+        other=other,
+    )
+    # as the method reads them: whether a default was spelt out makes no other recipe
+    options = method_options(recipe).model_dump(mode="json")
+    return recipe.model_copy(update={"options": options})
+
+
 def dataset_part(dataset: str) -> DatasetPart:
     """Return what a dataset asks of the default regime, in the YAML file beside it.
 
@@ -212,7 +246,7 @@ def recipe_sections(method: str) -> dict[str, Any]:
 def _idle(option: str, recipe: Recipe) -> bool:
     if option == "backbone":
         return recipe.backbone == NO_BACKBONE
-    return option in _IDLE_UNTRAINED and not recipe.trained
+    return option in _IDLE_UNTRAINED and not recipe.training.trained
 
 
 def _without_place(file: Path) -> str:

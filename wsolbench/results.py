@@ -83,15 +83,36 @@ class DatasetStamp(_Data):
     holdout: str | None = None
 
 
+class Inference(_Data):
+    """What localizing costs: one batch again and again, without reading or scoring anything.
+
+    Attributes:
+        images_per_second: by the wall clock.
+        peak_memory_bytes: as in :class:`Cost`.
+        batch_size: images of the batch.
+        device_type, device, threads, compiled: of the machine that scored, as in
+            :class:`Environment`.
+    """
+
+    images_per_second: Seconds
+    peak_memory_bytes: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    device_type: Literal["cpu", "cuda"]
+    device: str
+    threads: int = Field(ge=1)
+    compiled: bool = False
+
+
 class Cost(_Data):
-    """What the run cost.
+    """What the run cost, in the recipe's precision; training on the environment's device.
 
     Attributes:
         parameters, trainable_parameters: numbers of parameters of the whole model.
         macs: multiply-accumulates of one image's localization; None where they were not counted.
         train_seconds, score_seconds: wall-clock time.
         train_images_per_second: images trained on, by training time.
-        peak_memory_bytes: of the accelerator, or of the process on a CPU.
+        peak_memory_bytes: most taken in training: of the accelerator, or by the process on a CPU.
+        inference: None in records from before it was measured.
     """
 
     parameters: int = Field(ge=0)
@@ -101,6 +122,7 @@ class Cost(_Data):
     score_seconds: Seconds
     train_images_per_second: Seconds
     peak_memory_bytes: int = Field(ge=0)
+    inference: Inference | None = None
 
 
 class Environment(_Data):
@@ -111,6 +133,7 @@ class Environment(_Data):
         dirty: whether the checkout had changes beside results; None outside of one.
         device: name of the processor or accelerator.
         threads: threads of one operation on the CPU.
+        compiled: whether torch.compile was asked for.
     """
 
     commit: str | None
@@ -125,6 +148,7 @@ class Environment(_Data):
     device_type: Literal["cpu", "cuda"]
     device: str
     threads: int = Field(ge=1)
+    compiled: bool = False
 
 
 class Weights(_Data):
@@ -144,6 +168,34 @@ class Clean(_Data):
 
     left_out: int = Field(ge=1)
     figures: dict[Figure, Percent]
+
+
+class InputStamp(_Data):
+    """A run that another one builds on.
+
+    Attributes:
+        role: the recipe's field that names it.
+        of: method of the run that builds on it.
+        method: its own.
+        run: its name, as its checkpoint's folder has it.
+        commit: of the code that trained it; None outside of a checkout.
+        sha256: of the trained method's state, see :func:`wsolbench.engine.weights.state_digest`.
+        protocol, threshold, percentile: how its maps became boxes, where these were learnt.
+    """
+
+    role: str
+    of: str
+    method: str
+    run: str
+    recipe_key: str
+    seed: int
+    supervision: str
+    pretraining: str | None
+    commit: str | None
+    sha256: str
+    protocol: str | None = None
+    threshold: Level | None = None
+    percentile: Level | None = None
 
 
 class TableStamp(_Data):
@@ -191,7 +243,8 @@ class Result(_Data):
         history: mean losses of each epoch.
         weights: None when training started from random values.
         pretraining: what the weights had seen, as the tag of the backbone says.
-        supervision: what the method may see beside the images.
+        supervision: what the method may see beside the images, and the runs that it builds on.
+        inputs: those runs, each before the ones that it builds on in turn.
         command: the one command that makes this record again.
         created: end of the run, with time zone.
     """
@@ -220,6 +273,7 @@ class Result(_Data):
     weights: Weights | None
     pretraining: str | None = None
     supervision: str
+    inputs: tuple[InputStamp, ...] = ()
     command: str
     created: AwareDatetime
 
@@ -232,6 +286,11 @@ class Result(_Data):
             if not has_own_axis(name) and len(values) != count:
                 raise ValueError(f"curve '{name}': {len(values)} values for {count} thresholds")
         return self
+
+    @property
+    def saw_boxes(self) -> bool:
+        """Whether boxes shaped the weights, in this run or one that it builds on."""
+        return "boxes" in self.supervision.split(", ")
 
     def identity(self) -> Identity:
         """Return what makes this record one experiment.

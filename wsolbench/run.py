@@ -6,15 +6,18 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import torch
 from pydantic import ValidationError
 
 from wsolbench import backbones, environment
-from wsolbench.cost import count_macs, count_parameters
+from wsolbench.classified import Classified
+from wsolbench.compiled import check_compiler, compile_method
+from wsolbench.cost import count_macs, count_parameters, localization_cost
 from wsolbench.data.loader import (
     DecodedImages,
     EvalLoader,
@@ -22,18 +25,25 @@ from wsolbench.data.loader import (
     TrainLoader,
     batches_an_epoch,
 )
-from wsolbench.dataset import Dataset, Sample, Split, few_shots, shuffled_labels
-from wsolbench.device import check_precision
+from wsolbench.dataset import (
+    Dataset,
+    Sample,
+    Split,
+    few_shots,
+    shuffled_labels,
+    splits_with_boxes,
+)
+from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer, seed_all
-from wsolbench.engine.weights import load_weights
+from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import check_writable, sha256
-from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.method import Method, Options
 from wsolbench.metrics.derived import figures_without
 from wsolbench.metrics.scorer import Scorer
-from wsolbench.predictions import live_predictions
-from wsolbench.protocol import Protocol, load_protocol
+from wsolbench.predictions import fit, live_predictions
+from wsolbench.protocol import Geometry, Protocol, load_protocol
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
@@ -41,18 +51,24 @@ from wsolbench.results import (
     Clean,
     Cost,
     DatasetStamp,
+    Inference,
+    InputStamp,
     ProtocolStamp,
     Result,
     Weights,
     save_result,
 )
-from wsolbench.scoring import Outcome, save_predictions, score, scores_of
+from wsolbench.saved_run import save_run
+from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
+from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.validation import validation_line
 
 log = logging.getLogger("wsolbench")
 
 #: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
 EVAL_BATCH = 32
+#: how methods see images that no protocol scores
+WHOLE = Geometry(mode="direct")
 
 
 @dataclass(frozen=True)
@@ -95,24 +111,43 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
-    def samples(self, recipe: Recipe) -> Sequence[Sample]:
-        """The images that the recipe trains on, with their official labels.
+    def available(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
+        """Samples of each split as the recipe's method may see them.
 
         Raises:
-            InputError: when a class has fewer images than the recipe's shots.
+            InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
         """
         dataset = self.dataset(recipe)
-        samples = dataset.samples("train")
-        if recipe.shots is None:
-            return samples
-        return few_shots(samples, recipe.shots, recipe.draw, dataset.class_names)
+        whole: dict[Split, Sequence[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        if not any(map(sees_boxes, recipe.chain())):
+            return whole
+        # What boxes trained, here or in an earlier run, must not choose a threshold.
+        boxed = splits_with_boxes(dataset)
+        return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
+
+    def splits(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
+        """Those of the available samples that the recipe uses, with the labels it gives them.
+
+        Raises:
+            InputError: as :meth:`available`, or when a class has fewer images than the recipe's
+                shots.
+        """
+        training, used = recipe.training, self.available(recipe)
+        if training.shots is not None:
+            names = self.dataset(recipe).class_names
+            used["train"] = few_shots(used["train"], training.shots, training.draw, names)
+        if training.train_labels == "shuffled":
+            used["train"] = shuffled_labels(used["train"], recipe.seed)
+        return used
 
     def images(self, recipe: Recipe) -> DecodedImages:
         """The recipe's training images; one set at a time, they may fill the memory."""
-        key = (recipe.dataset, recipe.holdout, recipe.shots, recipe.draw, recipe.resize)
+        few = (recipe.shots, recipe.draw)
+        key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
         if self._images is None or self._images[0] != key:
             self._images = None
-            self._images = key, DecodedImages(self.samples(recipe), recipe.resize)
+            samples = self.splits(recipe)["train"]
+            self._images = key, DecodedImages(samples, recipe.resize)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
 
@@ -128,6 +163,7 @@ class Run:
         places: where to read and write everything else.
         device: where to compute.
         command: the command that makes the records again.
+        compiled: compute through :mod:`wsolbench.compiled`.
 
     Raises:
         InputError: for unknown names, options or protocols, a missing dataset or weights that do
@@ -137,21 +173,36 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, data: SharedData, places: Places, device: torch.device, command: str
+        self,
+        recipe: Recipe,
+        data: SharedData,
+        places: Places,
+        device: torch.device,
+        command: str,
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.places, self.device, self.command = recipe, places, device, command
+        self.compiled = compiled
         check_precision(device, recipe.precision)
+        if compiled:
+            check_compiler(device)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
-        self.dataset = data.dataset(recipe)
+        self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
+        self.available = len(data.available(recipe)["train"])
         self.fingerprint = self.dataset.fingerprint()
-        classes = self.dataset.num_classes
-        self.method, self.statistics = build_method(recipe, classes, places.weights_dir)
+        self.source = (
+            None if recipe.source is None else Run(recipe.source, data, places, device, "")
+        )
+        self.targets = self._first_run(data, places)
+        self.inputs: tuple[InputStamp, ...] = ()
+        self.method, self.statistics = self._built()
+        self.classifier, self.answering = self._classified(data)
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
-        self.macs = count_macs(self.method, recipe.image_size)
-        self.training = data.samples(recipe)
-        self.loader = self._train_loader(data.images(recipe)) if recipe.trained else None
+        self.macs = count_macs(self.answering, recipe.image_size)
+        self.images = data.images(recipe) if recipe.trained else None
+        self.loader = None if self.images is None else self._train_loader(self.splits["train"])
         # Last, so that a run that is refused leaves no trace.
         check_writable(places.results / MEASURED)
         if places.maps is not None:
@@ -178,24 +229,64 @@ class Run:
 
     def _execute(self) -> list[Result]:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
-        self.method.to(self.device).to(memory_format=torch.channels_last)
+        self.answering.to(self.device).to(memory_format=torch.channels_last)
+        allow_tf32(self.recipe.precision == "tf32")
+        if self.compiled:
+            compile_method(self.method)
         progress = self.train()
+        inference = self._inference()
         results = []
         for protocol in self.protocols:
             started = time.perf_counter()
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(protocol, outcome, progress, self._cost(progress, seconds))
+            result = self._record(
+                protocol, outcome, progress, self._cost(progress, seconds, inference)
+            )
             log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
+        save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 
+    def _built(self) -> tuple[Method, backbones.InputStatistics]:
+        recipe, classes = self.recipe, self.dataset.num_classes
+        if self.source is None:
+            return build_method(recipe, classes, self.places.weights_dir)
+        return build_upon(self.source.method, recipe, classes), self.source.statistics
+
+    def _first_run(self, data: SharedData, places: Places) -> Run | None:
+        """The run whose boxes this one learns; its maps and weights are no affair of the user's."""
+        recipe = self.recipe.targets
+        if recipe is None:
+            return None
+        check_threshold(load_protocol(recipe.protocol[0]), recipe.method)
+        return Run(recipe, data, replace(places, maps=None, weights=None), self.device, "")
+
     def train(self) -> Progress:
-        """Train to the end, from the last checkpoint if there is one; or leave all as it is."""
+        """Make the method ready: its weights, and what it must see of the training images."""
+        progress = self._trained()
+        if self.method.info.fits:
+            started = time.perf_counter()
+            self._fit()
+            progress.seconds += time.perf_counter() - started
+        return progress
+
+    def _trained(self) -> Progress:
+        """Train to the end, from the last checkpoint if there is one; or leave all as it is.
+
+        The runs that this one builds on are trained likewise, which puts their weights into place.
+        """
+        if self.classifier is not None:
+            self._take("classifier", self.classifier)
+        if self.source is not None:
+            return Progress(origin=self._take("source", self.source).origin)
+        if self.targets is not None:
+            self._take_targets(self.targets)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
-            "environment": environment.collect(self.device).model_dump(mode="json"),
+            "environment": environment.collect(self.device, self.compiled).model_dump(mode="json"),
             "weights": weights.model_dump(mode="json") if weights else None,
+            "inputs": [stamp.model_dump(mode="json") for stamp in self.inputs],
         }
         if self.loader is None:
             return Progress(origin=origin)
@@ -204,6 +295,72 @@ class Run:
         length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
         log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
+
+    def _fit(self) -> None:
+        log.info("fitting %s to %d training images", self.recipe.method, len(self.splits["train"]))
+        samples = sorted(self.splits["train"], key=lambda sample: sample.label)
+        loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
+        fit(self.method, loader, self.device, bf16)
+
+    def _take_targets(self, first: Run) -> None:
+        """Make the first run where it is missing, and put its boxes into this one's batches."""
+        first.method.to(self.device).to(memory_format=torch.channels_last)
+        progress = first.train()
+        cut = freeze(first.protocols[0], first._scorers, self.recipe.dataset)
+        stamp = first.stamp("targets", self.recipe, progress)
+        self.inputs += (stamp.model_copy(update=cut.described()), *first.inputs)
+        samples = self.splits["train"]
+        log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
+        stream = first.predictions(cut.protocol.geometry, samples)
+        boxes = find_boxes(stream, samples, cut, first.recipe.image_size)
+        first.method.cpu()
+        boxed = [replace(sample, boxes=(boxes[sample.image_id],)) for sample in samples]
+        self.loader = self._train_loader(boxed)
+
+    def predictions(self, geometry: Geometry, samples: Sequence[Sample]) -> Stream:
+        """What the method says of samples, batch by batch."""
+        bf16 = self.recipe.precision == "bf16"
+        return live_predictions(self.answering, self._eval(geometry, samples), bf16)
+
+    def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
+        """The run whose class scores stand in, and what answers for this run."""
+        recipe = self.recipe.classifier
+        if recipe is None:
+            return None, self.method
+        if recipe.image_size != self.recipe.image_size:
+            raise InputError(
+                f"the classifier looks at images of {recipe.image_size} pixels, the method at "
+                f"{self.recipe.image_size}; add --set image_size=N for both"
+            )
+        run = Run(recipe, data, self.places, self.device, "")
+        return run, Classified(self.method, self.statistics, run.method, run.statistics)
+
+    def _take(self, role: str, run: Run) -> Progress:
+        progress = run.train()
+        run.method.requires_grad_(False)
+        self.inputs += (run.stamp(role, self.recipe, progress), *run.inputs)
+        return progress
+
+    def stamp(self, role: str, of: Recipe, progress: Progress) -> InputStamp:
+        """What the record of a run says of this one, which it builds on.
+
+        Args:
+            role: the field of ``of`` that names this run.
+            of: the recipe that builds on it.
+            progress: of this run's training, which is done.
+        """
+        return InputStamp(
+            role=role,
+            of=of.method,
+            method=self.recipe.method,
+            run=self.folder.name,
+            recipe_key=self.recipe.key(),
+            seed=self.recipe.seed,
+            supervision=supervision(self.recipe),
+            pretraining=pretraining(self.recipe, self.places),
+            commit=progress.origin["environment"]["commit"],
+            sha256=state_digest(self.method),
+        )
 
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
@@ -216,10 +373,10 @@ class Run:
             return None
         return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
 
-    def _train_loader(self, images: DecodedImages) -> TrainLoader:
-        recipe, samples = self.recipe, self.training
-        if recipe.train_labels == "shuffled":
-            samples = shuffled_labels(samples, recipe.seed)
+    def _train_loader(self, samples: Sequence[Sample]) -> TrainLoader:
+        recipe, images = self.recipe, self.images
+        if images is None:
+            raise ValueError("this recipe trains nothing")
         return TrainLoader(
             samples,
             images,
@@ -231,14 +388,13 @@ class Run:
             recipe.seed,
             recipe.drop_last,
             self.device,
-            training_length(recipe, len(self.dataset.samples("train"))),
+            training_length(recipe, self.available),
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
         """Score a split under protocols that differ in the normalisation of maps only."""
-        protocol, samples = protocols[0], self.dataset.samples(split)
-        bf16 = self.recipe.precision == "bf16"
-        stream = live_predictions(self.method, self._eval(protocol, samples), bf16)
+        protocol, samples = protocols[0], self.splits[split]
+        stream = self.predictions(protocol.geometry, samples)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)
@@ -247,10 +403,10 @@ class Run:
         size, parts = self.recipe.image_size, self.dataset.part_names
         return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
 
-    def _eval(self, protocol: Protocol, samples: Sequence[Sample]) -> EvalLoader:
+    def _eval(self, geometry: Geometry, samples: Sequence[Sample]) -> EvalLoader:
         return EvalLoader(
             samples,
-            protocol.geometry,
+            geometry,
             self.recipe.image_size,
             EVAL_BATCH,
             self.statistics.mean,
@@ -258,8 +414,25 @@ class Run:
             self.device,
         )
 
-    def _cost(self, progress: Progress, score_seconds: float) -> Cost:
-        parameters, trainable = count_parameters(self.method)
+    def _inference(self) -> Inference:
+        """Time localization on the first images of ``test``."""
+        samples = self.dataset.samples("test")[:EVAL_BATCH]
+        ((_, image, label),) = self._eval(self.protocols[0].geometry, samples)
+        bf16 = self.recipe.precision == "bf16"
+        rate, memory = localization_cost(self.answering.eval(), image, label, bf16)
+        here = environment.collect(self.device, self.compiled)
+        return Inference(
+            images_per_second=rate,
+            peak_memory_bytes=memory,
+            batch_size=len(samples),
+            device_type=here.device_type,
+            device=here.device,
+            threads=here.threads,
+            compiled=here.compiled,
+        )
+
+    def _cost(self, progress: Progress, score_seconds: float, inference: Inference) -> Cost:
+        parameters, trainable = count_parameters(self.answering)
         rate = progress.images / progress.seconds if progress.seconds else 0.0
         return Cost(
             parameters=parameters,
@@ -269,6 +442,7 @@ class Run:
             score_seconds=score_seconds,
             train_images_per_second=rate,
             peak_memory_bytes=progress.peak_memory,
+            inference=inference,
         )
 
     def _record(
@@ -298,7 +472,8 @@ class Run:
             history=tuple(progress.history),
             weights=progress.origin["weights"],
             pretraining=pretraining(self.recipe, self.places),
-            supervision=supervision(self.recipe, self.method.info),
+            supervision=supervision(self.recipe),
+            inputs=self.inputs,
             command=self.command,
             created=datetime.now(UTC),
         )
@@ -317,9 +492,9 @@ class Run:
             name=self.recipe.dataset,
             title=self.dataset.title,
             classes=self.dataset.num_classes,
-            train=len(self.training),
-            val=len(self.dataset.samples("val")),
-            test=len(self.dataset.samples("test")),
+            train=len(self.splits["train"]),
+            val=len(self.splits["val"]),
+            test=len(self.splits["test"]),
             fingerprint=self.fingerprint,
             holdout=self.dataset.holdout_name(),
         )
@@ -330,9 +505,14 @@ def build_method(
 ) -> tuple[Method, backbones.InputStatistics]:
     """Build a recipe's method with the seed's initialisation, and say what its backbone expects.
 
+    A source is built too, as it is before its training, and frozen.
+
     Raises:
         InputError: for an unknown method, option or backbone, or weights that do not fit.
     """
+    if recipe.source is not None:
+        source, statistics = build_method(recipe.source, num_classes, weights_dir)
+        return build_upon(source.requires_grad_(False), recipe, num_classes), statistics
     options = method_options(recipe)
     seed_all(recipe.seed, "initialisation")
     backbone = backbones.create(
@@ -360,6 +540,21 @@ def training_length(recipe: Recipe, images: int) -> Length | None:
         return None
     whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
     return Length(recipe.iterations or whole, recipe.epochs)
+
+
+def sees_boxes(recipe: Recipe) -> bool:
+    """Whether the recipe's method declares that it trains on boxes."""
+    return METHODS.get(recipe.method).info.supervision == "boxes"
+
+
+def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
+    """Build a recipe's method on the method of its source.
+
+    Raises:
+        InputError: for an unknown method or option, or a source that it can do nothing with.
+    """
+    options = method_options(recipe)
+    return METHODS.get(recipe.method)(source, num_classes, options)
 
 
 def method_options(recipe: Recipe) -> Options:
@@ -403,7 +598,7 @@ def trained_weights(recipe: Recipe, places: Places) -> Path:
 
 
 def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
-    """Name the weights that the run started from, with the SHA-256 of a local file."""
+    """Name the weights that the training started from, with the SHA-256 of a local file."""
     if recipe.weights is not None:
         trained = trained_weights(recipe, places)
         return Weights(name=trained.name, sha256=sha256(trained))
@@ -415,6 +610,7 @@ def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
 
 def pretraining(recipe: Recipe, places: Places) -> str | None:
     """What the weights had seen, as the tag of the backbone's timm name says, or their file."""
+    recipe = recipe.training
     if recipe.weights is not None:
         return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
@@ -431,9 +627,14 @@ def saw_imagenet(recipe: Recipe) -> bool:
     return known and (recipe.pretrained or recipe.weights is not None)
 
 
-def supervision(recipe: Recipe, info: MethodInfo) -> str:
-    """What the method saw beside the images."""
-    if recipe.train_labels == "official":
-        return info.supervision
-    more = "" if info.supervision == "labels" else f"{info.supervision}, "
-    return f"{more}shuffled labels"
+def supervision(recipe: Recipe) -> str:
+    """What the methods of a run and of all that it builds on saw beside the images."""
+    chain = recipe.chain()
+    kinds = {METHODS.get(r.method).info.supervision for r in chain}
+    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
+    if recipe.train_labels == "shuffled":
+        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
+    others = ", ".join(r.method for r in chain[1:])
+    if others or "another run" in kinds:  # weights from a file do not say which
+        seen.append(f"another run ({others})" if others else "another run")
+    return ", ".join(seen) or "none"

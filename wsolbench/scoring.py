@@ -115,9 +115,11 @@ class Outcome(NamedTuple):
     percentile: float | None
 
 
-def scores_of(
-    protocol: Protocol, scorers: Callable[[Sequence[Protocol], Split], Sequence[Scorer]]
-) -> Outcome:
+#: scores a split in each of some ways
+Scorers = Callable[[Sequence[Protocol], Split], Sequence[Scorer]]
+
+
+def scores_of(protocol: Protocol, scorers: Scorers) -> Outcome:
     """Return the figures of ``test``, with what is chosen on ``val`` where the protocol says so.
 
     Args:
@@ -126,15 +128,22 @@ def scores_of(
     """
     threshold = None
     if protocol.selection.kind == "held-out":
-        candidates = protocol.candidates()
-        tried = [
-            (s.choice(), p) for s, p in zip(scorers(candidates, "val"), candidates, strict=True)
-        ]
-        # Of equals `max` takes the first, which is the lowest percentile.
-        (_, _, threshold), protocol = max(tried, key=lambda pair: pair[0][:2])
+        protocol, threshold = choose(protocol, scorers)
     (test,) = scorers([protocol], "test")
     percentile = next(iter(protocol.map.percentiles()), None)
     return Outcome(test.compute(threshold), test.image_table(), percentile)
+
+
+def choose(protocol: Protocol, scorers: Scorers) -> tuple[Protocol, float | None]:
+    """Choose on ``val``: the protocol with one percentile at most, and the threshold.
+
+    The threshold is None where no held-out image has boxes.
+    """
+    candidates = protocol.candidates()
+    tried = [(s.choice(), p) for s, p in zip(scorers(candidates, "val"), candidates, strict=True)]
+    # Of equals `max` takes the first, which is the lowest percentile.
+    (_, _, threshold), chosen = max(tried, key=lambda pair: pair[0][:2])
+    return chosen, threshold
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

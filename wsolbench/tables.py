@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,20 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
+from wsolbench.columns import (
+    CLASSIFIED,
+    EXTERNAL,
+    external_classifier,
+    pretraining_kind,
+    pretraining_text,
+    result_text,
+)
+from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
 from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
-from wsolbench.recipe import RecipeName
+from wsolbench.recipe import INPUTS, RecipeName
 from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
 FIGURE_TITLES: dict[Figure, str] = {
@@ -146,6 +156,9 @@ _LINE_COLUMNS = [
     *("precision", "device_type", "threshold", "threshold_source", "oracle"),
     *(name for figure in FIGURES for name in (figure, f"{figure}_std")),
     *("ranked_by", "interval_low", "interval_high"),
+    *("machine", "parameters", "macs", "train_images_per_second", "train_memory_bytes"),
+    *("inference_images_per_second", "inference_memory_bytes"),
+    *("source", "classifier", "pretraining_kind", "dead_maps"),
 ]
 
 
@@ -162,7 +175,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "protocol_version": result.protocol.version,
         "rank": "" if row.rank is None else row.rank,
         "method": recipe.method,
-        "method_title": titles.get(recipe.method, recipe.method),
+        "method_title": result_text(result, titles),
         "backbone": recipe.backbone,
         "pretraining": result.pretraining,
         "supervision": result.supervision,
@@ -170,7 +183,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "seeds": " ".join(map(str, row.seeds)),
         "shots": recipe.shots,
         "draws": "" if recipe.shots is None else " ".join(map(str, row.draws)),
-        "epochs": recipe.epochs,
+        "epochs": recipe.training.epochs,
         "iterations": result.iterations,
         "batch_size": recipe.batch_size,
         "holdout": recipe.holdout,
@@ -182,9 +195,14 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
     }
     for figure in FIGURE_TITLES:
         line[figure], line[f"{figure}_std"] = row.mean(figure), row.std(figure)
+    inputs = recipe.inputs()
+    line |= {role: inputs[role].method if role in inputs else "" for role in INPUTS}
+    line["pretraining_kind"] = pretraining_kind(result.pretraining)
+    line["dead_maps"] = row.dead_maps
     line["ranked_by"] = group.ranked_by or ""
     line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
-    return line
+    line["machine"] = ", ".join(sorted({machine(r.environment) for r in row.results}))
+    return line | asdict(costs(row.results))
 
 
 def _curve(result: Result, name: str) -> pd.DataFrame:
@@ -207,9 +225,9 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
     """Columns that say what a row is."""
     return {
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
-        "method": lambda row: titles.get(row.first.recipe.method, row.first.recipe.method),
+        "method": lambda row: result_text(row.first, titles),
         "backbone": lambda row: row.first.recipe.backbone,
-        "pre-training": lambda row: row.first.pretraining or UNDEFINED,
+        "pre-training": lambda row: pretraining_text(row.first, UNDEFINED),
         "supervision": lambda row: row.first.supervision,
         "precision, device": lambda row: device_of(row.first),
     }
@@ -218,22 +236,39 @@ def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
 def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], str]]:
     """Columns of numbers."""
     columns: dict[str, Callable[[Row], str]] = {
-        "epochs": lambda row: _of_training(row, row.first.recipe.epochs),
-        "batch": lambda row: _of_training(row, row.first.recipe.batch_size),
+        "epochs": lambda row: _of_training(row, row.first.recipe.training.epochs),
+        "batch": lambda row: _of_training(row, row.first.recipe.training.batch_size),
         "seeds": lambda row: str(len(row.results)),
     }
     for figure in group.figures:
-        columns[figure_title(group, figure)] = partial(spread, figure=figure)
+        columns |= _figure_columns(group, figure)
         if figure == group.ranked_by and _has_intervals(group, intervals):
             columns[f"{FIGURE_TITLES[figure]} 95%"] = partial(_interval, intervals=intervals)
     sources = sorted({r.threshold_source for r in group.results} - {"none"})
     if sources:
         columns[f"threshold ({', '.join(sources)})"] = _threshold
+    if any(row.dead_maps for row in group.rows):
+        columns["dead maps"] = lambda row: f"{row.dead_maps:g}"
     return columns
 
 
+def _figure_columns(group: Group, figure: Figure) -> dict[str, Callable[[Row], str]]:
+    """The column of a figure, or two where some rows have a classifier of another run."""
+    title = figure_title(group, figure)
+    external = {external_classifier(row.first.recipe) for row in group.rows}
+    if figure not in CLASSIFIED or not any(external):
+        return {title: partial(spread, figure=figure)}
+    names = {False: title, True: title + EXTERNAL}
+    return {names[kind]: partial(_spread_of, figure=figure, kind=kind) for kind in sorted(external)}
+
+
+def _spread_of(row: Row, *, figure: Figure, kind: bool) -> str:
+    same = external_classifier(row.first.recipe) is kind
+    return spread(row, figure=figure) if same else UNDEFINED
+
+
 def _of_training(row: Row, value: int) -> str:
-    return str(value) if row.first.recipe.trained else UNDEFINED
+    return str(value) if row.first.recipe.training.trained else UNDEFINED
 
 
 def _cells(
@@ -302,6 +337,11 @@ def notes(group: Group, intervals: Intervals) -> str:
     )
     if group.ranked_by:
         sentences.append(f"Ranked by {figure_title(group, group.ranked_by)}.")
+    if any(row.first.saw_boxes for row in group.rows):
+        sentences.append(
+            "What was trained on boxes, those of the hold-out, is not weakly supervised and has no "
+            "rank; its epochs are its own."
+        )
     if _has_intervals(group, intervals):
         sentences.append(
             "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
@@ -311,7 +351,7 @@ def notes(group: Group, intervals: Intervals) -> str:
 
 
 def _conditions(result: Result) -> str:
-    recipe = result.recipe
+    recipe = result.recipe.training
     shared = f"{recipe.holdout} hold-out images a class, images of {recipe.image_size} px"
     if not recipe.trained:
         return f"Here: nothing is trained, {shared}."
@@ -337,7 +377,7 @@ def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
     commits = dict.fromkeys(commit_of(result) for result in row.results)
     parts = (
-        titles.get(recipe.method, recipe.method),
+        result_text(row.first, titles),
         recipe.backbone,
         device_of(row.first),
         f"recipe {row.first.recipe_key}",
@@ -377,17 +417,18 @@ _LATEX = {
 
 def _terminal_group(group: Group, titles: Titles) -> str:
     figures = [figure for figure in _MAIN if figure in group.figures]
-    columns = ["rank", "method", "dataset", *(figure_title(group, f) for f in figures)]
+    numbers = {k: of for figure in figures for k, of in _figure_columns(group, figure).items()}
+    columns = ["rank", "method", "dataset", *numbers]
     rows = [
         [
             UNDEFINED if row.rank is None else str(row.rank),
             short_name(group, row, titles),
             row.first.dataset.name,
-            *(spread(row, figure=figure) for figure in figures),
+            *(of(row) for of in numbers.values()),
         ]
         for row in group.rows
     ]
-    align = ["left"] * 3 + ["right"] * len(figures)
+    align = ["left"] * 3 + ["right"] * len(numbers)
     table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
     return f"{one_line(heading(group))}\n\n{table}"
 
@@ -399,7 +440,7 @@ def short_name(group: Group, row: Row, titles: Titles) -> str:
     more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
     if recipe.train_labels != "official":
         more.append(f"{recipe.train_labels} labels")
-    return one_line(", ".join([titles.get(recipe.method, recipe.method), *more]))
+    return one_line(", ".join([result_text(row.first, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:

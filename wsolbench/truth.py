@@ -52,7 +52,7 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
 
 
 def image_size(path: Path) -> Size:
-    """Width and height of an image as its file's header says.
+    """Return width and height of an image in pixels, from its header.
 
     Raises:
         InputError: when the file is missing or no image.

@@ -17,17 +17,20 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method sees in training: no box and no mask (weak supervision by type).
+    """What a method sees in training: no mask, and no box that its supervision does not declare.
 
     Attributes:
         image: (B, 3, H, W) float, normalised with the backbone's mean and std.
         label: (B,) int64 class indices.
         image_id: B names, unique within the dataset.
+        boxes: B tensors (n, 4) float32 of boxes x0, y0, x1, y1 in pixels of ``image``, cropped and
+            mirrored with it and not clipped; None for methods that declare no such supervision.
     """
 
     image: Tensor
     label: Tensor
     image_id: tuple[str, ...]
+    boxes: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)

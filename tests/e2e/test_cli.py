@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from wsolbench.cli import benchmark_main
+from wsolbench.compiled import compile_method
 from wsolbench.engine.trainer import Trainer
 from wsolbench.registry import METHODS
 
@@ -131,7 +133,10 @@ def test_each_method_and_regime_has_its_own_protocol(finished: Finished) -> None
         assert made_record["dataset"]["val"] == held_out
         assert made_record["dataset"]["train"] == 24 - held_out
         cost = made_record["cost"]
-        assert min(cost[name] for name in cost) > 0
+        inference = cost.pop("inference")
+        assert min(cost.values()) > 0
+        assert min(inference[name] for name in ("images_per_second", "peak_memory_bytes")) > 0
+        assert inference["batch_size"] == made_record["dataset"]["test"] < 32
 
 
 def test_oracle_figures_are_called_so(finished: Finished) -> None:
@@ -229,6 +234,23 @@ def test_a_recorded_command_makes_the_record_again(
     assert_same_state(state(again), state(first))
 
 
+def test_a_compiled_run_says_so_and_is_the_same_experiment(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # machine code takes a minute to make; here the compiler only follows what is computed
+    followed = partial(compile_method, backend="eager")
+    monkeypatch.setattr("wsolbench.run.compile_method", followed)
+    there = Finished(tmp_path / "results", tmp_path / "maps", finished.data)
+    succeed("run", *there.arguments("cam", "default", "--compile"))
+    (made,) = records(there.results)
+    plain = record(finished.results, "cam", "standard")
+    assert made["environment"]["compiled"] is made["cost"]["inference"]["compiled"] is True
+    assert plain["environment"]["compiled"] is plain["cost"]["inference"]["compiled"] is False
+    assert made["command"] == plain["command"].replace("--device", "--compile --device")
+    assert made["recipe_key"] == plain["recipe_key"]
+    assert made["figures"] == plain["figures"]
+
+
 def test_seeds_are_runs_of_one_row(finished: Finished, tmp_path: Path) -> None:
     there = Finished(tmp_path / "results", tmp_path / "maps", finished.data)
     arguments = there.arguments("ts-cam", "default", "--seed", "0,1", "--precision", "bf16")
@@ -323,7 +345,18 @@ def test_run_benchmark_is_run_and_passes_commands_through() -> None:
 
 def test_no_command_prints_the_help() -> None:
     done = succeed()
-    for command in ("run", "score", "table", "analyse", "list", "show", "check", "new-method"):
+    commands = (
+        "run",
+        "predict",
+        "score",
+        "table",
+        "analyse",
+        "list",
+        "show",
+        "check",
+        "new-method",
+    )
+    for command in commands:
         assert f"    {command} " in done.out
 
 
@@ -492,7 +525,8 @@ def run_with(places: Finished, *more: object, method: str = "sat") -> list[objec
         (["--seed", "-1"], "recipe field 'seed': Input should be greater than or equal to 0"),
         (["--epochs", "0"], "recipe field 'epochs': 0 would leave the method untrained"),
         (["--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
-        (["--precision", "16"], "recipe field 'precision': Input should be '32' or 'bf16'"),
+        (["--precision", "16"], "recipe field 'precision': Input should be '32', 'tf32' or 'bf16'"),
+        (["--precision", "tf32", "--device", "cpu"], "TF32 is arithmetic of NVIDIA GPUs from Amp"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--recipe", "released", "--protocol", "standard"], "recipe 'released' has none; add "),
         (["--set", "holdout=8"], "has 8 training images, a hold-out of 8 a class leaves none"),

@@ -26,8 +26,15 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield child.lineno, child.value
 
 
+#: names of plugins that are plain English; they count where they stand alone
+ENGLISH = {"folder", "has"}
+
+
 def plugin_names_in(source: str, names: list[str]) -> list[tuple[int, str]]:
-    words = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names))})(?![\w-])", re.IGNORECASE)
+    telling = "|".join(re.escape(name) for name in names if name not in ENGLISH)
+    alone = "|".join(rf"^{re.escape(name)}$" for name in names if name in ENGLISH)
+    within = rf"(?<![\w-])({telling})(?![\w-])"
+    words = re.compile(f"{within}|{alone}" if alone else within, re.IGNORECASE)
     return [(line, text) for line, text in texts(ast.parse(source)) if words.search(text)]
 
 
@@ -35,6 +42,8 @@ def test_the_check_sees_names_and_leaves_docstrings_alone() -> None:
     source = '"""About ts-cam."""\nx = f"{y}: sat"\nz = ["a scam", "saturn", "ts-cam", "cam.pt"]'
     found = plugin_names_in(source, ["cam", "sat", "ts-cam"])
     assert found == [(2, ": sat"), (3, "ts-cam"), (3, "cam.pt")]
+    source = 'x = ["it has one", f"{y} has ", "has", "sat has"]'
+    assert plugin_names_in(source, ["has", "sat"]) == [(1, "has"), (1, "sat has")]
 
 
 @pytest.mark.parametrize("file", CORE, ids=lambda f: str(f.relative_to(ROOT)))

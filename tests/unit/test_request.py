@@ -26,7 +26,7 @@ def request(**fields: Any) -> Request:
 
 def again(command: str) -> Recipe:
     """Resolve a recorded command as a user would see it resolved."""
-    words = shlex.split(command)
+    words = [word for word in shlex.split(command) if word != "--compile"]
     assert words[:2] == ["python", "run_benchmark.py"]
     if "--device" in words:
         at = words.index("--device")
@@ -70,6 +70,9 @@ def test_a_command_holds_nothing_that_means_nothing() -> None:
     box, sat = (asked.command(recipe, "cpu") for recipe in asked.recipes())
     assert box.endswith("--method center-box --dataset cub --recipe default --device cpu --seed 0")
     assert "--backbone test_vit --epochs 3 --batch-size 4" in sat
+    assert "--compile" not in sat
+    compiled = asked.command(asked.recipes()[1], "cpu", compiled=True)
+    assert compiled == sat.replace("--device", "--compile --device")
 
 
 def test_what_is_not_trained_ignores_how() -> None:

@@ -263,7 +263,7 @@ def test_a_row_says_what_was_run_and_how_it_did() -> None:
         "rank": "1",
         "method": "Alpha",
         "backbone": "vit_tiny_patch16_224.augreg_in21k",
-        "pre-training": "augreg_in21k",
+        "pre-training": "ImageNet-21k (augreg_in21k)",
         "supervision": "labels",
         "precision, device": "fp32, cpu",
         "epochs": "15",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from typing import Any
@@ -29,16 +30,17 @@ from wsolbench.checks.outcome import (
     name_of,
     require,
 )
+from wsolbench.compiled import compile_method
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
 from wsolbench.errors import InputError
-from wsolbench.layers import resolve
+from wsolbench.layers import DatasetPart
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.predictions import predict
 from wsolbench.protocol import load_protocol
 from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import METHODS
-from wsolbench.request import recipe_sections
+from wsolbench.request import recipe_of, recipe_sections
 from wsolbench.run import build_method, method_options
 from wsolbench.types import Batch, Prediction
 
@@ -55,6 +57,8 @@ OTHER_SIZES = (48, 96)
 PATCHES = (8, 32)
 #: shares of a training at which a step is tried: losses may set in late
 PROGRESS = (0.0, 0.5, 0.99)
+#: declared supervision of methods that get boxes in training
+WITH_BOXES = ("boxes", "another run")
 #: largest difference of two outputs that should be alike, as a share of the largest value
 TOLERANCE = 1e-4
 #: a dataset that no recipe knows, for what a recipe says of all of them
@@ -80,15 +84,15 @@ class Subject:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The default recipe with its backbone made small.
+        """The default recipe for a small backbone in place of its own.
 
         Raises:
             InputError: when the method has no such recipe.
         """
         recipe = self.resolve(ANY, "default")
         name, args = small_backbone(recipe.backbone, recipe.backbone_args)
-        small = {"backbone": name, "backbone_args": args, "pretrained": False, "image_size": SIZE}
-        return recipe.model_copy(update=small)
+        small = {"backbone_args": args, "pretrained": False, "image_size": SIZE}
+        return _with(self.resolve(ANY, "default", backbone=name), small)
 
     def resolve(self, dataset: str, name: RecipeName, **chosen: Any) -> Recipe:
         """One of its recipes as its file has it, with the fields that a user chose.
@@ -96,13 +100,12 @@ class Subject:
         Raises:
             InputError: when it is missing or wrong.
         """
-        sections, trainable = recipe_sections(self.name), self.cls.info.trainable
-        return resolve(sections, self.name, dataset, name, chosen, trainable=trainable)
+        return recipe_of(self.name, dataset, name, chosen, DatasetPart())
 
     def build(self, **fields: Any) -> Method:
         """The method as a run makes it, with other recipe fields where they are given."""
-        recipe = self.recipe.model_copy(update=fields)
-        return build_method(recipe, CLASSES, None)[0]
+        recipe = _with(self.recipe, fields)
+        return fitted(build_method(recipe, CLASSES, None)[0], recipe.image_size)
 
     def trainable(self) -> Method:
         """As :meth:`build`.
@@ -122,7 +125,7 @@ class Subject:
         with torch.no_grad():
             for parameter in method.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
-        return method
+        return fitted(method, SIZE)
 
     def train(self, method: Method, seed: int = 0) -> None:
         """Make two training steps as the recipe says."""
@@ -130,7 +133,7 @@ class Subject:
         seed_all(seed, "steps")
         method.train()
         for progress in PROGRESS[:2]:
-            loss = method.training_step(batch_of(SIZE), progress)["loss"]
+            loss = method.training_step(batch_of(method, SIZE), progress)["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -194,7 +197,7 @@ def training_output(subject: Subject) -> None:
     """A training step returns scalars, a ``loss`` among them."""
     method = subject.trainable().train()
     for progress in PROGRESS:
-        losses: object = method.training_step(batch_of(SIZE), progress)
+        losses: object = method.training_step(batch_of(method, SIZE), progress)
         if not (isinstance(losses, dict) and "loss" in losses):
             raise FailedError(f"training_step returns {_described(losses)}, not a dict with 'loss'")
         for name, value in losses.items():
@@ -208,6 +211,19 @@ def gradients(subject: Subject) -> None:
     _backward(method)
     for name, parameter in _trained(method):
         require(parameter.grad is not None, f"{name} gets no gradient from the loss")
+
+
+def boxes_in_training(subject: Subject) -> None:
+    """A method that declares boxes learns from them: with others the loss is another."""
+    if subject.cls.info.supervision not in WITH_BOXES:
+        raise InapplicableError("it declares no boxes")
+    method = subject.trainable().train()
+    batch = batch_of(method, SIZE)
+    losses = []
+    for given in (batch.boxes, tuple(box / 2 for box in boxes(SIZE))):
+        seed_all(0, "steps")
+        losses.append(method.training_step(replace(batch, boxes=given), 0.0)["loss"].item())
+    require(losses[0] != losses[1], "the loss is the same with other boxes")
 
 
 def parameter_groups(subject: Subject) -> None:
@@ -336,6 +352,20 @@ def bf16(subject: Subject) -> None:
         require(shapes[0] == shapes[1], f"{field} have another shape in bf16: {shapes}")
 
 
+def compilation(subject: Subject) -> None:
+    """Through torch.compile it trains and localizes as without it; its graphs are only followed."""
+    plain = subject.lively()
+    compiled = copy.deepcopy(plain)
+    compile_method(compiled, backend="eager")
+    image, label = images(SIZE), labels()
+    known, found = (predict(method.eval(), image, label) for method in (plain, compiled))
+    _alike(known, found, "when compiled")
+    if _trained(plain):
+        wanted, loss = (_seeded_loss(method) for method in (plain, compiled))
+        gap = abs(wanted - loss)
+        require(gap <= TOLERANCE * abs(wanted), f"the loss differs by {gap:.2g} when compiled")
+
+
 def image_sizes(subject: Subject) -> None:
     """It trains and localizes at other image sizes."""
     for size in OTHER_SIZES:
@@ -357,6 +387,7 @@ CHECKS: tuple[_Function, ...] = (
     recipes,
     training_output,
     gradients,
+    boxes_in_training,
     parameter_groups,
     optimiser_step,
     localization_output,
@@ -368,6 +399,7 @@ CHECKS: tuple[_Function, ...] = (
     pickling,
     save_and_load,
     bf16,
+    compilation,
     image_sizes,
     patch_sizes,
 )
@@ -386,9 +418,26 @@ def labels() -> Tensor:
     return torch.arange(BATCH) % CLASSES
 
 
-def batch_of(size: int) -> Batch:
-    """A training batch of :func:`images`."""
-    return Batch(images(size), labels(), tuple(f"image {i}" for i in range(BATCH)))
+def batch_of(method: Method, size: int) -> Batch:
+    """A training batch of :func:`images`, with boxes where the method declares them."""
+    names = tuple(f"image {i}" for i in range(BATCH))
+    given = boxes(size) if method.info.supervision in WITH_BOXES else None
+    return Batch(images(size), labels(), names, given)
+
+
+def fitted(method: Method, size: int) -> Method:
+    """The method after it saw two batches, if it asks to see some: of all classes but the last."""
+    if method.info.fits:
+        batch = batch_of(method, size)
+        with torch.no_grad():
+            method.eval().fit([batch, replace(batch, image=batch.image.flip(3))])
+    return method
+
+
+def boxes(size: int) -> tuple[Tensor, ...]:
+    """Boxes (n, 4) of each image of :func:`images`: one or more, some past its edges."""
+    share = torch.tensor([[-0.2, 0.1, 0.6, 0.7], [0.3, 0.4, 1.1, 0.9], [0.5, 0.0, 0.8, 0.5]])
+    return tuple(share[: max(i, 1)] * size for i in range(BATCH))
 
 
 def small_backbone(name: str, args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -411,6 +460,12 @@ def _is_plain_vit(name: str) -> bool:
     return isinstance(model, VisionTransformer)
 
 
+def _with(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """The recipe with other fields, which are also those of its source."""
+    source = None if recipe.source is None else _with(recipe.source, fields)
+    return recipe.model_copy(update={**fields, "source": source})
+
+
 def _check_use(method: Method, size: int, bf16: bool = False) -> None:
     if _trained(method):
         _backward(method.train(), size, bf16)
@@ -422,12 +477,17 @@ def _backward(method: Method, size: int = SIZE, bf16: bool = False) -> None:
     """Add up the gradients of losses early and late in training, and see that all are finite."""
     for progress in PROGRESS:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = method.training_step(batch_of(size), progress)["loss"]
+            loss = method.training_step(batch_of(method, size), progress)["loss"]
         require(_finite(loss), f"the loss is {loss.item()} at progress {progress}")
         loss.backward()
     for name, parameter in _trained(method):
         gradient = parameter.grad
         require(gradient is None or _finite(gradient), f"{name} gets a gradient that is not finite")
+
+
+def _seeded_loss(method: Method) -> float:
+    seed_all(0, "loss")
+    return method.train().training_step(batch_of(method, SIZE), PROGRESS[-1])["loss"].item()
 
 
 def _check_prediction(prediction: Prediction) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from wsolbench import __version__
-from wsolbench.cli import data, plugins, run, score, table
+from wsolbench.cli import data, plugins, predict, run, score, table
 from wsolbench.cli.common import Parser
 from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 
@@ -74,6 +74,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     sub = parser.add_subparsers(metavar="COMMAND [options]", parser_class=Parser)
     adders = {
         "run": run.add_run,
+        "predict": predict.add_predict,
         "score": score.add_score,
         "table": table.add_table,
         "analyse": table.add_analyse,

@@ -58,7 +58,7 @@ def add_recipe(parser: Parser) -> None:
     add("--epochs", metavar="N", type=int)
     add("--batch-size", metavar="N", type=int)
     add("--protocol", metavar="P[,P2...]", type=names, help="how maps are scored")
-    add("--precision", metavar="32|bf16", help="of training and evaluation")
+    add("--precision", metavar="32|tf32|bf16", help="of training and evaluation")
     text = "any recipe field, such as optim.lr=1e-4 or options.area_target=0.3"
     add("--set", metavar="a.b=v", action="extend", nargs="+", default=[], help=text)
 

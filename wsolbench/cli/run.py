@@ -53,6 +53,7 @@ def add_run(sub: Any) -> Parser:
     text = "folder with <timm name>.safetensors (else timm downloads)"
     add("--weights-dir", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
+    add("--compile", action="store_true", help="use torch.compile: slow to start, then faster")
     add_results(parser)
     add("--save-maps", metavar="DIR", type=Path, help="keep score maps and logits there")
     return parser
@@ -70,14 +71,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     code_state()
     make_deterministic()
-    device = choose_device(arguments.device)
+    device, compiled = choose_device(arguments.device), arguments.compile
     data = SharedData(data_root(arguments))
     folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
 
     def prepared(recipe: Recipe, request: Request) -> Run:
         places = Places(*folders, request.weights)
-        return Run(recipe, data, places, device, request.command(recipe, device.type))
+        command = request.command(recipe, device.type, compiled)
+        return Run(recipe, data, places, device, command, compiled)
 
     # refuse what can be refused before the first hour of training
     first: dict[Any, Run] = {}

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wsolbench.cli.common import Parser, add_command, add_data, count, data_root
 from wsolbench.errors import InputError
 
 if TYPE_CHECKING:
-    from wsolbench.dataset import Split
+    from wsolbench.dataset import Dataset, Sample, Split
     from wsolbench.metrics.scorer import Scorer
     from wsolbench.protocol import Protocol
+    from wsolbench.scoring import Stream
 
 
 def add_score(sub: Any) -> Parser:
     """Add ``score``."""
-    parser = add_command(sub, "score", "Score maps made by any code.", _score)
+    text = "Score maps made by any code, or a saved run."
+    parser = add_command(sub, "score", text, _score)
     add = parser.add_argument
     text = "folder with <image id>.npy (h, w) and perhaps logits.npz (image_id, logits)"
-    add("--maps", required=True, metavar="DIR", type=Path, help=text)
+    add("--maps", metavar="DIR", type=Path, help=text)
+    add("--run", metavar="DIR", type=Path, help="a folder of results/runs, in place of maps")
     add_data(parser)
     add("--protocol", default="wsoleval", metavar="P")
     add("--val-maps", metavar="DIR", type=Path, help="maps of the held-out images")
     add("--holdout", metavar="N", type=count, help="held-out images a class (as in default)")
+    add("--device", default="auto", metavar="auto|cpu|cuda", help="where a saved run computes")
     add("--json", metavar="FILE", type=Path, help="write figures, threshold and curves there")
     return parser
 
@@ -34,25 +38,18 @@ def add_score(sub: Any) -> Parser:
 def _score(arguments: argparse.Namespace) -> int:
     from wsolbench.files import write_text
     from wsolbench.protocol import load_protocol
-    from wsolbench.registry import DATASETS
-    from wsolbench.scoring import saved_predictions, score, scores_of
+    from wsolbench.scoring import score, scores_of
 
+    if (arguments.maps is None) == (arguments.run is None):
+        raise InputError("say what to score: either --maps DIR or --run DIR")
     protocol = load_protocol(arguments.protocol)
-    held_out = protocol.selection.kind == "held-out"
-    if held_out and arguments.val_maps is None:
-        raise InputError(
-            f"protocol '{protocol.name}' chooses its threshold on held-out images; "
-            "give their maps with --val-maps DIR"
-        )
-    holdout = _holdout(arguments) if held_out else 0
-    dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
-    maps = {"val": arguments.val_maps, "test": arguments.maps}
+    source = _maps(arguments, protocol) if arguments.run is None else _run(arguments, protocol)
+    dataset = source.dataset
 
     def scorers(protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
         samples = dataset.samples(split)
-        stream = saved_predictions(maps[split], samples)
-        names = dataset.part_names
-        return score(stream, samples, protocols, dataset.name, split, part_names=names)
+        stream, parts = source.stream(samples, split), dataset.part_names
+        return score(stream, samples, protocols, dataset.name, split, source.input_size, parts)
 
     scores, _, percentile = scores_of(protocol, scorers)
     for name, value in scores.figures.items():
@@ -65,6 +62,51 @@ def _score(arguments: argparse.Namespace) -> int:
         content = {"protocol": protocol.name, "percentile": percentile, **vars(scores)}
         write_text(arguments.json, json.dumps(content) + "\n")
     return 0
+
+
+class _Source(NamedTuple):
+    """What is scored: a dataset, predictions of samples of a split, and the side of the input."""
+
+    dataset: Dataset
+    stream: Callable[[Sequence[Sample], Split], Stream]
+    input_size: int | None
+
+
+def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
+    from wsolbench.registry import DATASETS
+    from wsolbench.scoring import saved_predictions
+
+    held_out = protocol.selection.kind == "held-out"
+    if held_out and arguments.val_maps is None:
+        raise InputError(
+            f"protocol '{protocol.name}' chooses its threshold on held-out images; "
+            "give their maps with --val-maps DIR"
+        )
+    holdout = _holdout(arguments) if held_out else 0
+    dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
+    maps = {"val": arguments.val_maps, "test": arguments.maps}
+    return _Source(dataset, lambda samples, split: saved_predictions(maps[split], samples), None)
+
+
+def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
+    from wsolbench.answers import SavedRun
+    from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.registry import DATASETS
+    from wsolbench.run import check_holdout
+
+    for option in ("val_maps", "holdout"):
+        if getattr(arguments, option) is not None:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} does not go with --run, which knows its own hold-out")
+    make_deterministic()
+    run = SavedRun(arguments.run, choose_device(arguments.device))
+    recipe = run.card.recipe
+    check_holdout(recipe, [protocol])
+    dataset = DATASETS.get(arguments.dataset)(data_root(arguments), recipe.holdout)
+    if tuple(dataset.class_names) != run.card.class_names:
+        raise InputError(f"the run in '{arguments.run}' was trained on other classes")
+    geometry = protocol.geometry
+    return _Source(dataset, lambda samples, _: run.stream(samples, geometry), recipe.image_size)
 
 
 def _holdout(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
     crop_flip,
+    crop_flip_boxes,
     draw_places,
     eval_side,
     eval_view,
@@ -26,6 +27,7 @@ from wsolbench.errors import InputError
 from wsolbench.index import labels_of
 from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
+from wsolbench.truth import read_truth
 from wsolbench.types import Batch
 
 Pixels = NDArray[np.uint8]
@@ -123,7 +125,7 @@ class TrainLoader:
     every batch is whole and may hold the end of one epoch and the begin of the next.
 
     Args:
-        samples: training samples.
+        samples: training samples; where all of them have boxes, batches carry these too.
         images: the same samples' pixels.
         crop: side of the crop in pixels, at most ``images.side``.
         flip: probability of a horizontal flip.
@@ -133,7 +135,8 @@ class TrainLoader:
         length: the whole training; None for whole epochs, however many.
 
     Raises:
-        InputError: when the crop is larger than the image, or an epoch would have no batch.
+        InputError: when the crop is larger than the image, an epoch would have no batch, or an
+            image with boxes cannot be read.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class TrainLoader:
     ) -> None:
         self._samples = samples
         self._labels = torch.from_numpy(labels_of(samples))
+        self._boxes = _resized_boxes(samples, images.side)
         self._images = images
         self._batch_size = batch_size
         self._crop, self._flip = crop, flip
@@ -192,6 +196,7 @@ class TrainLoader:
         return range(batches.start * self._batch_size, batches.stop * self._batch_size)
 
     def _batch(self, group: list[int], raw: Pixels, corner: Tensor, flip: Tensor) -> Batch:
+        boxes = self._boxes_of(group, corner, flip)
         images, corner, flip, label = (
             to_device(tensor, self._device)
             for tensor in (torch.from_numpy(raw), corner, flip, self._labels[group])
@@ -201,7 +206,19 @@ class TrainLoader:
             image=normalize(cropped, self._mean, self._std),
             label=label,
             image_id=tuple(self._samples[i].image_id for i in group),
+            boxes=boxes,
         )
+
+    def _boxes_of(
+        self, group: list[int], corner: Tensor, flip: Tensor
+    ) -> tuple[Tensor, ...] | None:
+        if self._boxes is None:
+            return None
+        places = zip(group, corner, flip.tolist(), strict=True)
+        moved = (
+            crop_flip_boxes(self._boxes[i], at, mirrored, self._crop) for i, at, mirrored in places
+        )
+        return tuple(to_device(boxes, self._device) for boxes in moved)
 
     def _check(self) -> None:
         if self._crop > self._images.side:
@@ -270,6 +287,15 @@ class EvalLoader:
 
     def _view(self, sample: Sample) -> Pixels:
         return eval_view(read_image(sample.path), self._side, self._size)
+
+
+def _resized_boxes(samples: Sequence[Sample], side: int) -> list[Tensor] | None:
+    """Boxes (n, 4) of each image in pixels of its resized square; None unless all have some."""
+    if not all(sample.boxes for sample in samples):
+        return None
+    truths = [read_truth(sample, figures=()) for sample in samples]
+    scaled = [truth.boxes * (side / np.tile(truth.size, 2)) for truth in truths]
+    return [torch.from_numpy(boxes).float() for boxes in scaled]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -99,6 +99,21 @@ def crop_flip(planes: Tensor, corner: Tensor, flip: Tensor, size: int) -> Tensor
     return torch.where(flip[:, None, None, None], crops.flip(3), crops)
 
 
+def crop_flip_boxes(boxes: Tensor, corner: Tensor, flip: bool, size: int) -> Tensor:
+    """Bring boxes to the crop that :func:`crop_flip` takes of their image; nothing is clipped.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1 in pixels of the resized image.
+        corner: (2,) top and left of the crop, pixels.
+        flip: mirror the crop left to right.
+        size: side of the crop, pixels.
+    """
+    x0, y0, x1, y1 = (boxes - corner.flip(0).repeat(2)).unbind(1)
+    if flip:
+        x0, x1 = size - x1, size - x0
+    return torch.stack([x0, y0, x1, y1], dim=1)
+
+
 def normalize(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Turn uint8 (B, 3, H, W) into float32 of that shape: x / 255, less mean, over std."""
     x = planes.to(torch.float32).div_(255)

@@ -102,6 +102,10 @@ class Trainer:
             raise InputError(
                 f"{self.checkpoint} was trained from other weights; delete it to train again"
             )
+        if _cuts(origin) != _cuts(self.origin):
+            raise InputError(
+                f"{self.checkpoint} learnt boxes that were cut otherwise; delete it to train again"
+            )
         commit = origin["environment"]["commit"]
         if commit != self.origin["environment"]["commit"]:
             log.info("the checkpoint is of commit %s; delete it to train again", commit)
@@ -160,6 +164,12 @@ class Trainer:
         batches = self.loader.epoch(epoch)
         count = self.loader.batches(epoch)
         return iter(tqdm(batches, label, count, leave=False, disable=quiet))
+
+
+def _cuts(origin: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """How the boxes that were learnt had been cut; checkpoints of old know of none."""
+    inputs = origin.get("inputs", ())
+    return [(i["recipe_key"], i["threshold"], i["percentile"]) for i in inputs]
 
 
 class _Meter:

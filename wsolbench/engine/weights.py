@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsolbench.backbones import misfit
 from wsolbench.engine.checkpoint import check_sums
@@ -43,6 +44,16 @@ def load_weights(method: Method, name: str, file: Path) -> None:
         hint = _position_hint(own, state)
         raise InputError(f"{file} holds no weights of method '{name}': {difference}{hint}")
     method.load_state_dict(state)
+
+
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's state: names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -214,15 +214,25 @@ def true_boxes(boxes: Floats, size: tuple[int, int], geometry: Geometry, rule: T
 
     A box outside the crop comes out inverted; it overlaps nothing, and its image still counts.
     """
-    cropped = geometry.mode == "crop"
-    side = geometry.resize if cropped else geometry.frame
-    margin = (side - geometry.frame) // 2
+    side, margin = _side_and_margin(geometry)
     scaled = boxes * side / np.array([*size, *size], dtype=np.float64) - margin
     if rule.clip_frame == "both":
         scaled[:, _NEAR] = np.maximum(scaled[:, _NEAR], 0)
     if rule.clip_frame != "none":
         scaled[:, _FAR] = np.minimum(scaled[:, _FAR], geometry.frame - 1)
     return np.asarray(np.trunc(scaled))
+
+
+def image_boxes(boxes: Floats, size: tuple[int, int], geometry: Geometry) -> Floats:
+    """Bring boxes (..., 4) from the frame to an image of ``size`` (width, height); not clipped."""
+    side, margin = _side_and_margin(geometry)
+    return np.asarray((boxes + margin) * np.array([*size, *size], dtype=np.float64) / side)
+
+
+def _side_and_margin(geometry: Geometry) -> tuple[int, int]:
+    """Side to which images are resized, and what the frame cuts off each edge, in its pixels."""
+    side = geometry.resize if geometry.mode == "crop" else geometry.frame
+    return side, (side - geometry.frame) // 2
 
 
 def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:

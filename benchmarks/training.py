@@ -1,0 +1,371 @@
+"""Speed and memory of SAT and TS-CAM: the literal form against ours in one run, and of the input.
+
+    python benchmarks/training.py
+    python benchmarks/training.py --device cuda --compile
+
+The literal form makes every attention matrix and the maps of all classes, as the released code does
+(``tests/oracles.py``, which the tests hold to the released models); it has the same weights and the
+same optimiser. Forms take turns on the same images, and the fastest of all turns counts, so that a
+busy machine shows less. In float32 both must say the same, or the run fails. Weights are random and
+paths are not dropped; 200 classes. Memory is what a step takes beside what was there before it. A
+step is forward, backward and AdamW; inference makes the map of each image's own class and all
+logits, where the literal TS-CAM makes maps of all classes. The second table trains from JPEGs that
+were read before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "tests")]
+
+import numpy as np
+import oracles
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from wsolbench import backbones
+from wsolbench.compiled import compile_method
+from wsolbench.cost import PeakMemory, wait_for
+from wsolbench.data.loader import DecodedImages, TrainLoader
+from wsolbench.dataset import Sample
+from wsolbench.device import allow_tf32, choose_device, emulates_bf16, has_tf32, make_deterministic
+from wsolbench.engine.schedule import make_optimizer
+from wsolbench.environment import device_name
+from wsolbench.method import Method
+from wsolbench.parallel import usable_cores
+from wsolbench.recipe import Optim, Precision
+from wsolbench.registry import METHODS
+from wsolbench.types import Batch
+
+CLASSES = 200
+SIDE, RESIZED = 224, 256
+BACKBONES = {"DeiT-Tiny": "deit_tiny_patch16_224", "DeiT-Small": "deit_small_patch16_224"}
+NAMES = {"sat": "SAT", "ts-cam": "TS-CAM"}
+AREA_TARGET = 0.25
+OPTIM = Optim(name="adamw", lr=1e-4, weight_decay=0.05)
+#: largest difference of a loss or map in float32, as a share of the largest value
+TOLERANCE = 1e-4
+#: JPEGs of the second table, and their size, which is that of CUB's photographs
+PHOTOGRAPHS, WIDTH, HEIGHT = 96, 500, 375
+
+Loss = Callable[[Batch], Tensor]
+Maps = Callable[[Batch], Tensor]
+
+
+class Form(NamedTuple):
+    """A way to compute a method: the loss of a batch, and the maps of its own classes."""
+
+    name: str
+    loss: Loss
+    maps: Maps
+
+
+def forms(name: str, method: Any, compiled: bool) -> list[Form]:
+    """The forms of a method, all on the same parameters."""
+    ours = Form("ours", *_calls(method))
+    found = [_literal(name, method), ours]
+    if compiled:
+        compile_method(method)
+        found.append(Form("compiled", *_calls(method)))
+    return found
+
+
+def _calls(method: Method) -> tuple[Loss, Maps]:
+    train, localize = method.training_step, method.localize
+
+    def maps(batch: Batch) -> Tensor:
+        found = localize(batch.image, batch.label).maps
+        assert found is not None
+        return found
+
+    return lambda batch: train(batch, 0.0)["loss"], maps
+
+
+def _literal(name: str, method: Any) -> Form:
+    state = {n.removeprefix("vit."): value for n, value in method.named_parameters()}
+    heads = method.vit.blocks[0].attn.num_heads
+    if name == "sat":
+        forward = partial(oracles.lean_sat, state, heads=heads)
+        return Form("literal", partial(_sat_loss, method, forward), lambda b: forward(b.image)[1])
+    return Form(
+        "literal",
+        lambda b: F.cross_entropy(
+            oracles.lean_ts_cam(state, b.image, heads, train=True)[0], b.label
+        ),
+        lambda b: _of_own_class(oracles.lean_ts_cam(state, b.image, heads, train=False)[1], b),
+    )
+
+
+def _sat_loss(method: Any, forward: Callable[[Tensor], tuple[Tensor, Tensor]], b: Batch) -> Tensor:
+    logits, maps = forward(b.image)
+    return oracles.sat_losses(logits, maps, method.smoothing, b.label, AREA_TARGET)["loss"]
+
+
+def _of_own_class(maps: Tensor, batch: Batch) -> Tensor:
+    return maps[torch.arange(len(maps), device=maps.device), batch.label]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and in which precision is computed."""
+
+    device: torch.device
+    precision: Precision
+    batch_size: int
+
+    def run(self, function: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Call a form under this precision."""
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            return function(batch)
+
+    def batch(self) -> Batch:
+        """Random images and labels."""
+        rng = torch.Generator().manual_seed(0)
+        image = torch.randn(self.batch_size, 3, SIDE, SIDE, generator=rng).to(self.device)
+        label = torch.randint(CLASSES, (self.batch_size,), generator=rng).to(self.device)
+        return Batch(image, label, ("",) * self.batch_size)
+
+
+def step_of(setting: Setting, method: Method, loss: Loss) -> Callable[[Batch], None]:
+    """A training step of one form."""
+    groups = method.param_groups(OPTIM.lr, OPTIM.weight_decay)
+    optimizer = make_optimizer(OPTIM, groups)
+
+    def step(batch: Batch) -> None:
+        value = setting.run(loss, batch)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+def inference_of(setting: Setting, maps: Maps) -> Callable[[Batch], None]:
+    """Localization by one form."""
+
+    def infer(batch: Batch) -> None:
+        with torch.inference_mode():
+            setting.run(maps, batch)
+
+    return infer
+
+
+class Measured(NamedTuple):
+    """Images a second and bytes."""
+
+    rate: float
+    memory: int
+
+
+def measured(work: Sequence[Callable[[Batch], None]], batch: Batch, rounds: int) -> list[Measured]:
+    """Measure several ways to do one thing, which take turns."""
+    device = batch.image.device
+    for do in work:  # allocators, kernels and graphs
+        do(batch)
+    memory = [_memory(partial(do, batch), device) for do in work]
+    least = [float("inf")] * len(work)
+    for _ in range(rounds):
+        for index, do in enumerate(work):
+            least[index] = min(least[index], _seconds(partial(do, batch), device))
+    return [Measured(len(batch.label) / t, m) for t, m in zip(least, memory, strict=True)]
+
+
+def _seconds(do: Callable[[], object], device: torch.device) -> float:
+    wait_for(device)
+    start = time.perf_counter()
+    do()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def _memory(do: Callable[[], object], device: torch.device) -> int:
+    """Bytes that are taken meanwhile, beside what is taken already."""
+    gc.collect()
+    if device.type == "cpu" and sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would count as taken already
+    memory = PeakMemory(device)
+    memory.start()
+    before = memory.peak() if device.type == "cpu" else torch.cuda.memory_allocated(device)
+    do()
+    return memory.peak() - before
+
+
+def check_alike(of: Sequence[Form], batch: Batch) -> None:
+    """Fail where two forms differ in float32."""
+    for what in ("loss", "maps"):
+        with torch.no_grad():
+            first, *others = (getattr(form, what)(batch) for form in of)
+        for other in others:
+            gap, scale = (other - first).abs().max().item(), first.abs().max().item()
+            assert gap <= TOLERANCE * scale, f"{what} of {of[0].name} differ by {gap} of {scale}"
+
+
+def build(name: str, backbone: str, device: torch.device) -> Method:
+    """A method with random weights."""
+    torch.manual_seed(0)
+    vit = backbones.create(BACKBONES[backbone], pretrained=False, image_size=SIDE)
+    cls = METHODS.get(name)
+    return cls(vit, CLASSES, cls.Options()).to(device)
+
+
+def compared(
+    name: str, backbone: str, setting: Setting, rounds: int, compiled: bool
+) -> dict[str, list[tuple[str, Measured]]]:
+    """Training and inference of each form of a method."""
+    method, batch = build(name, backbone, setting.device), setting.batch()
+    found = forms(name, method, compiled)
+    allow_tf32(setting.precision == "tf32")
+    if setting.precision == "32":
+        check_alike(found, batch)
+    work = {
+        "training step": [step_of(setting, method.train(), form.loss) for form in found],
+        "inference": [inference_of(setting, form.maps) for form in found],
+    }
+    names = [form.name for form in found]
+    result = {}
+    for what, each in work.items():
+        method.train(what != "inference")
+        result[what] = list(zip(names, measured(each, batch, rounds), strict=True))
+    return result
+
+
+def precisions(device: torch.device) -> list[Precision]:
+    """Those that are worth measuring on a device."""
+    bf16 = not emulates_bf16(device)
+    return ["32", *(["tf32"] if has_tf32(device) else []), *(["bf16"] if bf16 else [])]  # type: ignore[list-item]
+
+
+def table(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Print the first table."""
+    names = ["literal", "ours", *(["compiled"] if arguments.compile else [])]
+    heads = ["", "backbone", "precision", "", *(f"{n}, images/s" for n in names)]
+    ratios = [f"{n} : literal" for n in names[1:]] + [f"{names[-1]} : literal fp32"]
+    _print_row([*heads, *ratios, *(f"{n}, MiB" for n in names)])
+    _print_row(["---"] * (len(heads) + len(ratios) + len(names)))
+    for backbone in BACKBONES:
+        for name in NAMES:
+            whole: dict[str, float] = {}
+            for precision in arguments.precision or precisions(device):
+                setting = Setting(device, precision, arguments.batch_size)
+                found = compared(name, backbone, setting, arguments.rounds, arguments.compile)
+                for what, each in found.items():
+                    rates, memory = zip(*(m for _, m in each), strict=True)
+                    whole.setdefault(what, rates[0])
+                    ratio = [rate / rates[0] for rate in rates[1:]] + [rates[-1] / whole[what]]
+                    shown = "fp32" if precision == "32" else precision
+                    cells = [NAMES[name], backbone, shown, what, *(f"{r:.1f}" for r in rates)]
+                    cells += [f"{r:.2f}x" for r in ratio] + [f"{m / 2**20:.0f}" for m in memory]
+                    _print_row(cells)
+
+
+def _print_row(cells: Sequence[str]) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+# ------------------------------------------------------------------------------------- input
+
+
+class Epochs(Protocol):
+    """What the second table needs of a loader."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+
+
+class Input(NamedTuple):
+    """Images a second of the loader alone, with training, and of training on one batch."""
+
+    alone: float
+    together: float
+    synthetic: float
+
+
+def input_rates(loader: Epochs, step: Callable[[Batch], object], rounds: int) -> Input:
+    """Measure a loader whose images were read before, see :class:`Input`."""
+    batches = list(loader.epoch(1))  # reads them
+    device, images = batches[0].image.device, sum(len(b.label) for b in batches)
+    fixed = [Batch(torch.randn_like(b.image), b.label, b.image_id) for b in batches]
+    del batches
+    ways: list[Callable[[int], object]] = [
+        lambda epoch: sum(1 for _ in loader.epoch(epoch)),
+        lambda epoch: [step(b) for b in loader.epoch(epoch)],
+        lambda epoch: [step(b) for b in fixed],
+    ]
+    least = [float("inf")] * len(ways)
+    for epoch in range(2, 2 + rounds):
+        for index, way in enumerate(ways):
+            least[index] = min(least[index], _seconds(partial(way, epoch), device))
+    return Input(*(images / seconds for seconds in least))
+
+
+def photograph_loader(folder: Path, batch_size: int, device: torch.device) -> TrainLoader:
+    """The suite's own loader on drawn JPEGs of the size of photographs."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for index in range(PHOTOGRAPHS):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+        file = folder / f"{index}.jpg"
+        coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(file, quality=90)
+        samples.append(Sample(file.name, file, index % CLASSES))
+    images = DecodedImages(samples, RESIZED)
+    statistics = ((0.5,) * 3,) * 2
+    return TrainLoader(samples, images, batch_size, SIDE, 0.5, *statistics, 0, False, device)
+
+
+def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Print the second table."""
+    precision = (arguments.precision or precisions(device))[-1]
+    size = min(arguments.batch_size, PHOTOGRAPHS)
+    setting = Setting(device, precision, size)
+    method = build("sat", "DeiT-Tiny", device).train()
+    allow_tf32(precision == "tf32")
+    step = step_of(setting, method, _calls(method)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        loader = photograph_loader(Path(folder), size, device)
+        rates = input_rates(loader, step, min(arguments.rounds, 2))
+    _print_row(["SAT, DeiT-Tiny", *(f"{name}, images/s" for name in Input._fields), "share"])
+    _print_row(["---"] * (2 + len(rates)))
+    share = f"{100 * rates.together / rates.synthetic:.0f}%"
+    shown = "fp32" if precision == "32" else precision
+    _print_row([shown, *(f"{rate:.1f}" for rate in rates), share])
+
+
+def main() -> None:
+    """Print the machine and the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, help="8 on a processor, else 256")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each form")
+    parser.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"))
+    parser.add_argument("--compile", action="store_true", help="a third form: ours, compiled")
+    arguments = parser.parse_args()
+    make_deterministic()
+    device = choose_device(arguments.device)
+    arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
+    cores = f", {usable_cores()} cores" if device.type == "cpu" else ""
+    print(f"{device_name(device)}{cores}, torch {torch.__version__}")
+    print(f"batch {arguments.batch_size}, {SIDE}x{SIDE}, least time of {arguments.rounds} turns")
+    if "bf16" not in (arguments.precision or precisions(device)):
+        print("bf16 is emulated by this processor and was left out")
+    print()
+    table(arguments, device)
+    print()
+    input_table(arguments, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What tables say of a record beside its figures: what it builds on, what its weights had seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from wsolbench.protocol import Figure
+from wsolbench.recipe import NO_BACKBONE, Recipe
+from wsolbench.results import Result
+
+#: figures that depend on a classifier
+CLASSIFIED: frozenset[Figure] = frozenset({"top1_loc", "top5_loc", "top1_cls", "top5_cls"})
+#: what is added to their titles where the classifier is another run's
+EXTERNAL = ", external classifier"
+#: parts of the tags of timm's weights, and what they say was seen
+_SEEN = {
+    r"dino\w*|mae|fcmae|mim|moco\w*|swav|ijepa|ssl|lvd\d+m": "self-supervised",
+    r"in(21|22|12)k": "ImageNet-21k",
+    r"in1k": "ImageNet-1k",
+}
+_SELF_SUPERVISED = "self-supervised"
+
+
+def method_text(recipe: Recipe, titles: Mapping[str, str]) -> str:
+    """The method's title, and that of the one that it looks into or whose boxes it learns."""
+    title = titles.get(recipe.method, recipe.method)
+    if recipe.source is not None:
+        title += f" on {method_text(recipe.source, titles)}"
+    if recipe.targets is not None:
+        title += f" with boxes of {method_text(recipe.targets, titles)}"
+    return title
+
+
+def result_text(result: Result, titles: Mapping[str, str]) -> str:
+    """The title of a record's method, marked where boxes trained it: no page may leave that out."""
+    title = method_text(result.recipe, titles)
+    return f"{title} (trained on boxes)" if result.saw_boxes else title
+
+
+def external_classifier(recipe: Recipe) -> bool:
+    """Whether the class scores are another run's."""
+    return recipe.classifier is not None
+
+
+def pretraining_kind(tag: str | None) -> str:
+    """What the weights of a backbone had seen before, by the tag of their timm name.
+
+    ``none``, ``ImageNet-1k``, ``ImageNet-21k`` (which contains the former, and of which some take
+    a part), ``self-supervised``, several of them, or ``other``. What a self-supervised training saw
+    has no labels: only what follows ``ft`` counts beside it.
+    """
+    if tag is None:
+        return "none"
+    before, fine_tuned, after = tag.partition("_ft_")
+    kinds = _kinds(before)
+    if _SELF_SUPERVISED in kinds:
+        kinds = [_SELF_SUPERVISED]
+    kinds += [kind for kind in _kinds(after) if kind not in kinds] if fine_tuned else []
+    if "ImageNet-21k" in kinds and "ImageNet-1k" in kinds:
+        kinds.remove("ImageNet-1k")
+    return ", ".join(kinds) or "other"
+
+
+def pretraining_text(result: Result, undefined: str) -> str:
+    """What the weights had seen, with the tag that says so; ``undefined`` without a backbone."""
+    tag = result.pretraining
+    if result.recipe.backbone == NO_BACKBONE:
+        return undefined
+    if tag is None or result.recipe.training.weights is not None:
+        return tag or pretraining_kind(tag)
+    return f"{pretraining_kind(tag)} ({tag})"
+
+
+def _kinds(tag: str) -> list[str]:
+    parts = tag.split("_")
+    return [kind for pattern, kind in _SEEN.items() if any(re.fullmatch(pattern, p) for p in parts)]
