@@ -147,7 +147,7 @@ def _coco_boxes(file: Path, _: set[str]) -> Iterator[tuple[Place, str, Box]]:
 
 
 def _voc_boxes(folder: Path, known: set[str]) -> Iterator[tuple[Place, str, Box]]:
-    images = {str(PurePosixPath(name).with_suffix("")): name for name in known}
+    images = _by_stem(folder, known)
     for inside in _folders(folder):
         for name in names_in(inside, (".xml",)):
             file = inside / name
@@ -156,12 +156,23 @@ def _voc_boxes(folder: Path, known: set[str]) -> Iterator[tuple[Place, str, Box]
                 yield thing.place, images.get(stem, stem), thing.box
 
 
+def _by_stem(folder: Path, known: set[str]) -> dict[str, str]:
+    """Images by their paths without ending; if ``folder`` is there, each must be the only one."""
+    images: dict[str, str] = {}
+    for name in sorted(known):
+        stem = str(PurePosixPath(name).with_suffix(""))
+        if stem in images and folder.is_dir():
+            raise InputError(f"{folder} cannot tell {images[stem]} from {name}; rename one of them")
+        images[stem] = name
+    return images
+
+
 # ---------------------------------------------------------------------------------------- masks
 
 
 def _masks(root: Path, known: set[str]) -> dict[str, list[str]]:
     """Masks of each image: ``<name>.png``, or several named ``<name>_1.png``, ``<name>_2.png``."""
-    images = {str(PurePosixPath(name).with_suffix("")): name for name in known}
+    images = _by_stem(root / _MASKS, known)
     masks: dict[str, list[str]] = {}
     for folder in _folders(root / _MASKS):
         for name in names_in(folder, (".png",)):

@@ -320,6 +320,26 @@ def test_folders_are_numbers_and_sizes_are_compared(root: Path) -> None:
     refused(root, "the hold-out is ImageNetV2 Threshold0.7", 1)
 
 
+def test_folder_ten_is_class_ten(tmp_path: Path, module: Any) -> None:
+    """Sorted as text it would be the third."""
+    for label in range(11):
+        for number in range(V2):
+            large(tmp_path / f"v2/{label}/{number}.jpeg", 2, 2)
+    sizes = write(tmp_path / "sizes.txt", ["val2/0/0.jpeg,2,2"])
+    v2 = module._V2(tmp_path / "v2", tmp_path / "boxes.txt", None, sizes)
+    files = module._v2_files(v2, 11)
+    assert list(files) == sorted(files)
+    assert len(files) == 110
+    assert files[(10, 3)] == tmp_path / "v2/10/3.jpeg"
+    assert files[(2, 3)] == tmp_path / "v2/2/3.jpeg"
+
+
+def _swapped(folder: Path) -> None:
+    file = folder.parent / "metadata/ILSVRC/val/image_sizes.txt"
+    lines = [line.split(",") for line in file.read_text().split("\n")]
+    write(file, [f"{name},{height},{width}" for name, width, height in lines], end="")
+
+
 def _wnids(folder: Path) -> None:
     (folder / "0").rename(folder / "n01440764")
 
@@ -355,6 +375,7 @@ def _missing_folder(folder: Path) -> None:
         (_no_sizes, "has the old names, which every variant has"),
         (_box_outside, "ImageNetV2_boxes.txt:2: the box reaches past"),
         (_missing_folder, "must have folders 0 to 2"),
+        (_swapped, "is (48, 40), "),
     ],
 )
 def test_another_variant_is_refused(root: Path, change: Callable[[Path], None], said: str) -> None:

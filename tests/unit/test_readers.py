@@ -353,6 +353,28 @@ def test_cars_count_from_one_and_fields_are_found_by_name(tmp_path: Path) -> Non
     refused("stanford-cars", tmp_path, "annotations(1).bbox_x1 is 0, not a number from 1")
 
 
+def test_a_car_that_is_turned_by_exif_and_a_mirrors_folders(tmp_path: Path) -> None:
+    """Boxes are of the stored pixels, and one mirror has cars_test/cars_test."""
+    MAKERS["stanford-cars"](tmp_path)
+    before = opened("stanford-cars", tmp_path)
+    sample = before.samples("test")[1]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    with Image.open(sample.path) as image:
+        pixels = image.copy()
+    pixels.save(sample.path, exif=turned)
+    truth = read_truth(sample)
+    assert truth.size == (WIDTH, HEIGHT)
+    assert truth.boxes.tolist() == [list(box) for box in sample.boxes]
+    folder = tmp_path / "stanford_cars"
+    (folder / "cars_test").rename(folder / "inner")
+    (folder / "cars_test").mkdir()
+    (folder / "inner").rename(folder / "cars_test/cars_test")
+    after = opened("stanford-cars", tmp_path)
+    assert after.fingerprint() == before.fingerprint()
+    assert after.samples("test")[1].path.is_file()
+
+
 def test_aircraft_lines_are_split_once_and_boxes_are_not_shifted(
     fixtures: Path, tmp_path: Path
 ) -> None:
@@ -488,6 +510,13 @@ def _edit(root: Path, old: str, new: str) -> None:
         (lambda r: write(r / "boxes.json", ["{}"]), "both hold boxes; keep one of them"),
         (lambda r: (r / "train/ant").rename(r / "train/axe"), "test/ant has no class in train"),
         (lambda r: (r / "test/eel").mkdir(), "test/eel has no class in train"),
+        (
+            lambda r: (
+                (r / "masks").mkdir(),
+                shutil.copy(r / "test/ant/0.jpg", r / "test/ant/0.jpeg"),
+            ),
+            "masks cannot tell test/ant/0.jpeg from test/ant/0.jpg",
+        ),
         (lambda r: shutil.rmtree(r / "test"), "test does not exist; --data-root must be"),
         (lambda r: shutil.copy(r / "test/ant/0.jpg", r / "test/ant/5.jpg"), "1 of 7 test and val"),
     ],
