@@ -64,10 +64,10 @@ class AttentionRollout(PostHoc):
         """The transformer that is looked into."""
         return plain.plain_vit(timm_model(self.source), "Attention roll-out")
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """What of each patch has flowed into the class token, at the transformer's grid."""
         flows: list[Tensor] = []
-        layers: list[Any] = [block.attn for block in plain.blocks(self.vit)[self.options.start :]]
+        layers: list[Any] = [b.attn for b in plain.blocks(self.vit)[self.options.start :]]
         hooks = [layer.qkv.register_forward_hook(self._follow(layer, flows)) for layer in layers]
         try:
             logits = class_scores(self.source, image, label)
@@ -98,13 +98,13 @@ def attention(layer: Any, qkv: Tensor) -> Tensor:
     query, key, _ = qkv.reshape(batch, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     with plain.full_precision(qkv):
         query, key = (plain.widened(x) for x in (layer.q_norm(query), layer.k_norm(key)))
-        scores: Tensor = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-    return scores.softmax(-1)
+        logits: Tensor = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    return logits.softmax(-1)
 
 
 def fused(heads: Tensor, fusion: str) -> Tensor:
     """Attention of all heads (B, H, N, N) as one (B, N, N)."""
-    ways: dict[str, Callable[[int], Tensor]] = {
+    ways: dict[str, Callable[..., Tensor]] = {
         "mean": heads.mean,
         "max": heads.amax,
         "min": heads.amin,

@@ -48,7 +48,7 @@ class ScoreCam(LayerMethod):
         super().__init__(backbone, num_classes, options)
         self.masked_batch = options.masked_batch
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """The rectified sum over channels of weight times activation."""
         with cut_at(self.layer) as outputs:
             logits = class_scores(self.source, image, label)

@@ -105,6 +105,8 @@ class Dataset(ABC):
     archives: ClassVar[tuple[Archive, ...]] = ()
     #: what a user must do before or instead, line by line
     steps: ClassVar[tuple[str, ...]] = ()
+    #: whether its pictures may be handed on, as part of a page or a figure
+    free: ClassVar[bool] = False
     #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
     known_failures: ClassVar[Mapping[str, str]] = {}
 

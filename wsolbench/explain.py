@@ -47,9 +47,18 @@ class PostHoc(Method):
             )
         self.source = backbone
 
+    @abstractmethod
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
+        """What :meth:`localize` returns."""
+
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """There is nothing to train."""
         raise NotImplementedError
+
+    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+        """:meth:`look`, out of the way of torch.compile, whose graphs know no hooks of a moment."""
+        prediction: Prediction = torch.compiler.disable(self.look)(image, label)
+        return prediction
 
 
 class LayerOptions(Options):
@@ -107,7 +116,7 @@ class GradientMethod(LayerMethod):
     def class_map(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """Map (B, h, w) from activations and gradients (B, K, h, w), before it is rectified."""
 
-    def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
+    def look(self, image: Tensor, label: Tensor | None) -> Prediction:
         """What speaks for the class: the rectified map, all zero where nothing does."""
         seen = differentiated(self.source, self.layer, image, label)
         grids = (self.grid(seen.activation, image), self.grid(seen.gradient, image))
@@ -207,10 +216,11 @@ def default_layer(source: Method) -> str:
 
     with torch.enable_grad(), _hooked(list(names), note):
         scores = class_scores(ghost, image.requires_grad_(), torch.zeros(1, dtype=torch.int64))
-    tensors = [output for _, output in outputs]
-    gradients = torch.autograd.grad(scores[0, 0], tensors, allow_unused=True)
+    gradients = torch.autograd.grad(scores[0, 0], [o for _, o in outputs], allow_unused=True)
+    features = _channels(model, image)
     for (name, output), gradient in zip(reversed(outputs), reversed(gradients), strict=True):
-        if gradient is not None and _decides(output, gradient, model, image):
+        slope = None if gradient is None else as_grid(gradient, model, image)
+        if slope is not None and slope.any() and _is_map(output, slope, features, scores.shape[1]):
             return name
     raise InputError(
         f"no layer of {source.info.title} on {type(model).__name__} has places that decide its "
@@ -227,12 +237,21 @@ def _noisy(source: Method) -> Method:
     return ghost
 
 
-def _decides(output: Tensor, gradient: Tensor, model: nn.Module, image: Tensor) -> bool:
-    """Whether an output is a grid with as many channels as the features, and matters anywhere."""
-    grid, slope = as_grid(output, model, image), as_grid(gradient, model, image)
-    if grid is None or slope is None or grid.shape[1] != model.num_features:
-        return False
-    return grid.shape[2] * grid.shape[3] > 1 and bool(slope.any())
+def _channels(model: Any, image: Tensor) -> int:
+    """Channels of the backbone's own features; 0 where they have no places."""
+    with torch.no_grad():
+        grid = as_grid(model.forward_features(image), model, image)
+    return 0 if grid is None else grid.shape[1]
+
+
+def _is_map(output: Tensor, grid: Tensor, features: int, classes: int) -> bool:
+    """Whether an output has several places, with features and not heads or classes as channels.
+
+    A method may widen a CNN's features by convolutions of its own.
+    """
+    channels = grid.shape[1]
+    widened_map = output.ndim == 4 and channels > features and channels != classes
+    return grid[0, 0].numel() > 1 and (channels == features or widened_map)
 
 
 def timm_model(source: nn.Module) -> nn.Module:
@@ -277,8 +296,7 @@ def as_grid(output: Tensor, model: nn.Module, image: Tensor) -> Tensor | None:
         return None
     first, (height, width) = found
     tokens = output[:, first : first + height * width]
-    grid: Tensor = tokens.transpose(1, 2).unflatten(2, (height, width))
-    return grid
+    return torch.unflatten(tokens.transpose(1, 2), 2, (height, width))
 
 
 def _patches(count: int, model: Any, image: Tensor) -> tuple[int, tuple[int, int]] | None:

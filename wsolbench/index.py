@@ -191,13 +191,13 @@ class IndexedDataset(Dataset):
         for label, name in enumerate(self.class_names):
             if held[label] == total[label]:
                 raise InputError(
-                    f"class {label} has {total[label]} training images, a hold-out of "
+                    f"{self.root}: class {label} has {total[label]} training images, a hold-out of "
                     f"{self.holdout} a class leaves none to train on; use a smaller --set holdout=N"
                 )
             if held[label] < self.holdout:
                 raise InputError(
-                    f"{held[label]} training images of class {name} have boxes or masks, a "
-                    f"hold-out of {self.holdout} needs as many; {self.without_holdout()}"
+                    f"{self.root}: {held[label]} training images of class {name} have boxes or "
+                    f"masks, a hold-out of {self.holdout} needs as many; {self.without_holdout()}"
                 )
 
     def without_holdout(self) -> str:
