@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from miniatures import MAKERS
 from trees import make_cub
 
 from wsolbench.registry import DATASETS
@@ -41,6 +42,25 @@ def tiny_cub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data root for datasets that draw themselves, once for all tests."""
     return tmp_path_factory.mktemp("drawn")
+
+
+def _tiny(name: str) -> Callable[[pytest.TempPathFactory], Path]:
+    def make(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        root = tmp_path_factory.mktemp(name)
+        MAKERS[name](root)
+        return root
+
+    return pytest.fixture(scope="session")(make)
+
+
+tiny_ilsvrc = _tiny("ilsvrc")
+tiny_openimages = _tiny("openimages30k")
+tiny_tiny_imagenet = _tiny("tiny-imagenet")
+tiny_stanford_dogs = _tiny("stanford-dogs")
+tiny_stanford_cars = _tiny("stanford-cars")
+tiny_fgvc_aircraft = _tiny("fgvc-aircraft")
+tiny_oxford_pet = _tiny("oxford-pet")
+tiny_folder = _tiny("folder")
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ class TestFileInTraining(SoundData):
 
 
 class BoxesInTraining(SoundData):
-    def samples(self, split: Split) -> list[Sample]:
+    def samples(self, split: Split) -> Sequence[Sample]:
         return list(self.official("train")) if split == "train" else super().samples(split)
 
 
@@ -169,7 +169,7 @@ class NoBoxes(SoundData):
 class DrawnHoldout(SoundData):
     """Another draw for each size, so that the smaller one is not in the larger one."""
 
-    def samples(self, split: Split) -> list[Sample]:
+    def samples(self, split: Split) -> Sequence[Sample]:
         if split == "test":
             return super().samples(split)
         turned = [
@@ -182,7 +182,7 @@ class DrawnHoldout(SoundData):
 
 
 class HeldOutAndTrained(SoundData):
-    def samples(self, split: Split) -> list[Sample]:
+    def samples(self, split: Split) -> Sequence[Sample]:
         unheld = type(self)(self.root) if self.holdout and split == "train" else None
         return unheld.samples("train") if unheld else super().samples(split)
 

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
+from wsolbench.download import Archive
 from wsolbench.errors import InputError
 from wsolbench.types import Box
 
 Split = Literal["train", "val", "test"]
 OfficialSplit = Literal["train", "test"]
+ValueRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,12 @@ class Sample:
         path: the image file.
         label: class index, 0-based.
         boxes: true boxes in original pixels; always empty in the samples of ``train``.
-        instance_masks: files of one mask per instance (non-zero is object).
+        instance_masks: files of one mask per instance.
         ignore_mask: file of the pixels that do not count, or None.
+        object_values: least and greatest 8-bit value that is object in ``instance_masks``.
+        ignore_values: the same of what does not count in ``ignore_mask``.
+        annotation: file of the boxes where these are read only when asked for, see
+            :meth:`Dataset.annotated`; else None.
         parts: image file whose 8-bit pixel values are parts: 1 for the first of the dataset's
             ``part_names``, 0 for none; or None.
     """
@@ -40,6 +46,32 @@ class Sample:
     instance_masks: tuple[Path, ...] = ()
     ignore_mask: Path | None = None
     parts: Path | None = None
+    object_values: ValueRange = (1, 255)
+    ignore_values: ValueRange = (1, 255)
+    annotation: Path | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the whole distribution; None where it is not.
+
+    Attributes:
+        classes, train, test, holdout: how many there are; the hold-out is the field's own.
+        test_boxes, test_masks: how many the test images have.
+        past_edge: boxes of official train and test that reach past their image.
+        class_digest: first 12 hex digits of the SHA-256 of the class names, one a line.
+        tried: whether the reader was ever tried on real files of this layout.
+    """
+
+    classes: int | None = None
+    train: int | None = None
+    test: int | None = None
+    holdout: int | None = None
+    test_boxes: int | None = None
+    test_masks: int | None = None
+    past_edge: int | None = None
+    class_digest: str | None = None
+    tried: bool = True
 
 
 class Dataset(ABC):
@@ -50,7 +82,9 @@ class Dataset(ABC):
 
     Args:
         root: the folder given as ``--data-root`` (it contains the dataset's own folder).
-        holdout: images a class moved from ``train`` to ``val``; 0 for no hold-out.
+        holdout: images a class moved from ``train`` to ``val``; 0 for no hold-out. Where the
+            field has a hold-out of its own and its files are there, ``val`` is that, whole, and
+            ``train`` keeps all.
 
     Raises:
         InputError: when the expected files are missing or malformed; the line names them.
@@ -58,11 +92,19 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    task: ClassVar[Literal["box", "mask"]] = "box"
+    task: Literal["box", "mask"] = "box"
     #: names of the parts in the samples' ``parts``, from value 1 up; none where there are no such
     part_names: ClassVar[tuple[str, ...]] = ()
     #: the files that a user must have below the data root, as one line for error messages
     layout: ClassVar[str]
+    #: what the field's own hold-out is called; "" where there is none
+    holdout_title: ClassVar[str] = ""
+    #: the whole distribution; None for data that have none
+    facts: ClassVar[Facts | None] = None
+    #: what ``download`` fetches
+    archives: ClassVar[tuple[Archive, ...]] = ()
+    #: what a user must do before or instead, line by line
+    steps: ClassVar[tuple[str, ...]] = ()
     #: whether its pictures may be handed on, as part of a page or a figure
     free: ClassVar[bool] = False
     #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
@@ -86,29 +128,86 @@ class Dataset(ABC):
         """Number of classes K."""
         return len(self.class_names)
 
-    def samples(self, split: Split) -> list[Sample]:
+    def official_holdout(self) -> Sequence[Sample]:
+        """Samples of the field's own hold-out, with their boxes; none where its files are not."""
+        return ()
+
+    def in_imagenet(self) -> frozenset[str]:
+        """Test images that are known to be in ImageNet's training set; none where no list says."""
+        return frozenset()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What ``check-data`` should say of the files, each in one line."""
+        return ()
+
+    def annotated(self, sample: Sample) -> Sample:
+        """Return a sample with what its ``annotation`` says.
+
+        Raises:
+            InputError: naming the file, and the line where there is one.
+        """
+        return sample
+
+    def samples(self, split: Split) -> Sequence[Sample]:
         """Samples of ``split`` in a stable order; of ``train`` nothing is known but labels."""
         if split == "test":
-            return list(self.official("test"))
-        train, held_out = self.official("train"), self._held_out
+            return self.official("test")
         if split == "val":
-            return [s for s in train if s.image_id in held_out]
-        return [without_truth(s) for s in train if s.image_id not in held_out]
+            return self._val()
+        return self._train()
+
+    def holdout_name(self) -> str:
+        """What ``val`` is, in words."""
+        if not self.holdout:
+            return "none"
+        if self.official_holdout():
+            return self.holdout_title
+        return f"{self.holdout} training images a class"
+
+    def _val(self) -> Sequence[Sample]:
+        if not self.holdout:
+            return []
+        if self.official_holdout():
+            return self.official_holdout()
+        held_out = self._held_out
+        return [self.annotated(s) for s in self.official("train") if s.image_id in held_out]
+
+    def _train(self) -> Sequence[Sample]:
+        held_out = frozenset() if self.official_holdout() else self._held_out
+        return [without_truth(s) for s in self.official("train") if s.image_id not in held_out]
 
     @cached_property
     def _held_out(self) -> frozenset[str]:
         return holdout_ids(self.official("train"), self.holdout)
 
     def fingerprint(self) -> str:
-        """First 12 hex digits of a SHA-256 over ids, labels and boxes of both official splits."""
-        digest = hashlib.sha256()
-        for split in ("train", "test"):
-            for s in self.official(split):
-                digest.update(f"{split}|{s.image_id}|{s.label}|{s.boxes}\n".encode())
-        return digest.hexdigest()[:12]
+        """First 12 hex digits of a SHA-256 over ids, labels and boxes of both official splits.
+
+        The field's own hold-out belongs to it where it is in use: it decides thresholds.
+        """
+        digest = self._digest("train", "test")
+        if self.holdout and self.official_holdout():
+            return _hash(f"{digest}|{self._digest('val')}")[:12]
+        return digest[:12]
+
+    def _digest(self, *splits: Split) -> str:
+        return digest_of({s: self._whole(s) for s in splits})
+
+    def _whole(self, split: Split) -> Sequence[Sample]:
+        return self.official_holdout() if split == "val" else self.official(split)
 
 
-def splits_with_boxes(dataset: Dataset) -> dict[Split, list[Sample]]:
+def digest_of(splits: Mapping[Split, Iterable[Sample]]) -> str:
+    """SHA-256 over ids, labels and boxes of splits."""
+    digest = hashlib.sha256()
+    for split, samples in splits.items():
+        for s in samples:
+            digest.update(f"{split}|{s.image_id}|{s.label}|{s.boxes}\n".encode())
+    return digest.hexdigest()
+
+
+def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
     """Split a dataset for a method that declares boxes: it trains on the hold-out, and on no more.
 
     Of the ``holdout`` images a class a fifth, rounded up, stays ``val`` to choose thresholds: those
@@ -123,8 +222,9 @@ def splits_with_boxes(dataset: Dataset) -> dict[Split, list[Sample]]:
             f"a hold-out of {dataset.holdout} images a class leaves no boxes to train on beside "
             "those that choose the threshold; use --set holdout=5"
         )
-    choosing = holdout_ids(dataset.official("train"), kept)
     held_out = dataset.samples("val")
+    # of these, because they may be the field's own and no training images
+    choosing = holdout_ids(held_out, kept)
     for sample in held_out:
         if not sample.boxes:
             raise InputError(f"image {sample.image_id} of the hold-out has no box to train on")
@@ -144,7 +244,8 @@ def samples_digest(dataset: Dataset) -> str:
 
 def without_truth(sample: Sample) -> Sample:
     """Return the sample as training may see it: image and label."""
-    return replace(sample, boxes=(), instance_masks=(), ignore_mask=None, parts=None)
+    blind = replace(sample, boxes=(), instance_masks=(), ignore_mask=None)
+    return replace(blind, parts=None, annotation=None)
 
 
 def _with_boxes_alone(sample: Sample) -> Sample:
@@ -167,7 +268,7 @@ def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
                 f"class {label} has {len(ids)} training images, a hold-out of {per_class} a class "
                 "leaves none to train on; use a smaller --set holdout=N"
             )
-        chosen.update(sorted(ids, key=_order)[:per_class])
+        chosen.update(sorted(ids, key=holdout_order)[:per_class])
     return frozenset(chosen)
 
 
@@ -221,7 +322,8 @@ def _ids_by_class(samples: Iterable[Sample]) -> defaultdict[int, list[str]]:
     return by_class
 
 
-def _order(image_id: str) -> str:
+def holdout_order(image_id: str) -> str:
+    """What the images of a class are sorted by, to hold the first of them out."""
     return _hash(f"wsolbench-holdout:{image_id}")
 
 

@@ -71,7 +71,10 @@ class ProtocolStamp(_Data):
 
 
 class DatasetStamp(_Data):
-    """Which data the run saw: ``train``, ``val`` and ``test`` count images."""
+    """Which data the run saw: ``train``, ``val`` and ``test`` count images.
+
+    ``holdout`` says what ``val`` is; None in records older than it.
+    """
 
     name: str
     title: str
@@ -80,6 +83,7 @@ class DatasetStamp(_Data):
     val: int = Field(ge=0)
     test: int = Field(ge=0)
     fingerprint: str
+    holdout: str | None = None
 
 
 class Inference(_Data):
@@ -159,6 +163,18 @@ class Weights(_Data):
     sha256: str | None = None
 
 
+class Clean(_Data):
+    """Figures without the test images that the pre-training had in its training set.
+
+    Attributes:
+        left_out: how many test images were.
+        figures: those that can be had without scoring again.
+    """
+
+    left_out: int = Field(ge=1)
+    figures: dict[Figure, Percent]
+
+
 class InputStamp(_Data):
     """A run that another one builds on.
 
@@ -214,6 +230,8 @@ class Result(_Data):
         recipe: the resolved recipe; ``recipe_key`` its key when the run took place.
         figures: percentages; a figure that the protocol does not define is absent.
         oracle: figures that were chosen on the evaluated split.
+        clean: the figures again without test images that the pre-training is known to have seen;
+            None where no list says which, or there was no pre-training there.
         threshold: level of the single-threshold figures, None when there is none.
         threshold_source: where it came from.
         percentile: that of the maps' normalisation, chosen along with the threshold where the
@@ -245,6 +263,7 @@ class Result(_Data):
     protocol: ProtocolStamp
     figures: dict[Figure, Percent]
     oracle: tuple[Figure, ...] = ()
+    clean: Clean | None = None
     threshold: Level | None
     threshold_source: ThresholdSource
     percentile: Level | None = None

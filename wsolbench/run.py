@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, Options
+from wsolbench.metrics.derived import figures_without
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import fit, live_predictions
 from wsolbench.protocol import Geometry, Protocol, load_protocol
@@ -48,6 +50,7 @@ from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
     MEASURED,
+    Clean,
     Cost,
     DatasetStamp,
     Inference,
@@ -116,21 +119,21 @@ class SharedData:
             self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
         return self._datasets[key]
 
-    def available(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+    def available(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
         """Samples of each split as the recipe's method may see them.
 
         Raises:
             InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
         """
         dataset = self.dataset(recipe)
-        whole: dict[Split, list[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        whole: dict[Split, Sequence[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
         if not any(map(sees_boxes, recipe.chain())):
             return whole
         # What boxes trained, here or in an earlier run, must not choose a threshold.
         boxed = splits_with_boxes(dataset)
         return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
 
-    def splits(self, recipe: Recipe) -> dict[Split, list[Sample]]:
+    def splits(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
         """Those of the available samples that the recipe uses, with the labels it gives them.
 
         Raises:
@@ -392,7 +395,7 @@ class Run:
         boxed = [replace(sample, boxes=(boxes[sample.image_id],)) for sample in samples]
         self.loader = self._train_loader(boxed)
 
-    def predictions(self, geometry: Geometry, samples: list[Sample]) -> Stream:
+    def predictions(self, geometry: Geometry, samples: Sequence[Sample]) -> Stream:
         """What the method says of samples, batch by batch."""
         bf16 = self.recipe.precision == "bf16"
         return live_predictions(self.answering, self._eval(geometry, samples), bf16)
@@ -454,7 +457,7 @@ class Run:
         samples = [sample for sample in self.splits["test"] if sample.image_id in names]
         return collect(self.predictions(protocol.geometry, samples))
 
-    def _train_loader(self, samples: list[Sample]) -> TrainLoader:
+    def _train_loader(self, samples: Sequence[Sample]) -> TrainLoader:
         recipe, images = self.recipe, self.images
         if images is None:
             raise ValueError("this recipe trains nothing")
@@ -485,7 +488,7 @@ class Run:
         size, parts = self.recipe.image_size, self.dataset.part_names
         return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
 
-    def _eval(self, geometry: Geometry, samples: list[Sample]) -> EvalLoader:
+    def _eval(self, geometry: Geometry, samples: Sequence[Sample]) -> EvalLoader:
         return EvalLoader(
             samples,
             geometry,
@@ -540,6 +543,7 @@ class Run:
             ),
             figures=scores.figures,
             oracle=tuple(name for name in protocol.oracle if name in scores.figures),
+            clean=self._clean(protocol, outcome),
             threshold=scores.threshold,
             threshold_source="none" if scores.threshold is None else protocol.selection.kind,
             percentile=outcome.percentile,
@@ -559,6 +563,15 @@ class Run:
             created=datetime.now(UTC),
         )
 
+    def _clean(self, protocol: Protocol, outcome: Outcome) -> Clean | None:
+        seen = self.dataset.in_imagenet() if saw_imagenet(self.recipe) else frozenset()
+        if outcome.table is None or not seen:
+            return None
+        scores = outcome.scores
+        asked = [figure for figure in protocol.figures if figure in scores.figures]
+        figures = figures_without(outcome.table, asked, scores.threshold, seen)
+        return Clean(left_out=len(seen), figures=figures)
+
     def _dataset_stamp(self) -> DatasetStamp:
         return DatasetStamp(
             name=self.recipe.dataset,
@@ -568,6 +581,7 @@ class Run:
             val=len(self.splits["val"]),
             test=len(self.splits["test"]),
             fingerprint=self.fingerprint,
+            holdout=self.dataset.holdout_name(),
         )
 
 
@@ -685,6 +699,17 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
     if recipe.weights is not None:
         return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
     return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
+
+
+def saw_imagenet(recipe: Recipe) -> bool:
+    """Whether the backbone's published weights, or what was trained on them, had seen ImageNet.
+
+    timm's tags name the data last: ``in1k``, ``in12k``, ``in21k`` or ``in22k``; those of
+    self-supervised training that was done there name it alone.
+    """
+    tag = recipe.backbone.partition(".")[2]
+    known = re.search(r"in(1|12|21|22)k|dino|mae", tag) is not None
+    return known and (recipe.pretrained or recipe.weights is not None)
 
 
 def supervision(recipe: Recipe) -> str:

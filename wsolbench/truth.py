@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from wsolbench.data.images import read_image, read_indices
-from wsolbench.dataset import Sample
+from wsolbench.dataset import Sample, ValueRange
 from wsolbench.errors import InputError
+from wsolbench.parallel import prefetched, usable_cores
 from wsolbench.protocol import FIGURES
 from wsolbench.types import Truth
 
@@ -42,8 +44,8 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
         label=sample.label,
         size=size,
         boxes=_checked_boxes(sample, size),
-        instance_masks=tuple(_read_mask(path) for path in masks),
-        ignore_mask=None if ignore is None else _read_mask(ignore),
+        instance_masks=tuple(read_mask(path, sample.object_values) for path in masks),
+        ignore_mask=None if ignore is None else read_mask(ignore, sample.ignore_values),
         parts=None if parts is None else _read_parts(parts, part_count),
         image_id=sample.image_id,
     )
@@ -64,10 +66,16 @@ def image_size(path: Path) -> Size:
         raise InputError(f"{path} is no readable image; restore it from the dataset") from error
 
 
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    # many times faster than `any` over an axis of three
+def read_mask(path: Path, values: ValueRange) -> NDArray[np.bool_]:
+    """Return the pixels (H, W) whose brightest channel is within ``values``, both included.
+
+    Raises:
+        InputError: when the file is missing or cannot be decoded to its end.
+    """
+    # many times faster than `max` over an axis of three
     red, green, blue = np.moveaxis(read_image(path), 2, 0)
-    return np.asarray((red | green | blue) != 0)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    return np.asarray((brightest >= values[0]) & (brightest <= values[1]))
 
 
 def _read_parts(path: Path, count: int) -> NDArray[np.uint8]:
@@ -92,3 +100,14 @@ def _checked_boxes(sample: Sample, size: Size) -> NDArray[np.float64]:
                 f"{x0, y0, x1, y1}"
             )
     return np.array(sample.boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def image_sizes(paths: Sequence[Path], label: str) -> list[Size]:
+    """Widths and heights of many images, read by threads; ``label`` is what the progress says.
+
+    Raises:
+        InputError: as :func:`image_size`.
+    """
+    threads = 2 * usable_cores()  # most of the time goes into waiting
+    found = prefetched(image_size, paths, 4 * threads, threads)
+    return list(tqdm(found, label, total=len(paths), unit="image", disable=None))

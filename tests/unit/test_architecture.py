@@ -27,7 +27,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 #: names of plugins that are plain English; they count where they stand alone
-ENGLISH = {"has"}
+ENGLISH = {"folder", "has"}
 
 
 def plugin_names_in(source: str, names: list[str]) -> list[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def cub(root: Path, holdout: int) -> Any:
     return DATASETS.get("cub")(root, holdout)
 
 
-def ids(samples: list[Sample]) -> set[str]:
+def ids(samples: Sequence[Sample]) -> set[str]:
     return {sample.image_id for sample in samples}
 
 
@@ -62,7 +63,7 @@ def test_a_holdout_without_a_box_to_spare_is_refused(tiny_cub: Path, holdout: in
 # ------------------------------------------------------------------------------------- the batches
 
 
-def loader(samples: list[Sample], side: int, crop: int) -> TrainLoader:
+def loader(samples: Sequence[Sample], side: int, crop: int) -> TrainLoader:
     mean, std = (0.0,) * 3, (1.0,) * 3
     images = DecodedImages(samples, side)
     return TrainLoader(samples, images, 4, crop, 0.5, mean, std, 0, False, "cpu")

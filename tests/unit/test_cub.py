@@ -58,7 +58,7 @@ def test_the_tiny_dataset(tiny_cub: Path) -> None:
     assert Counter(s.label for s in train) == {0: 8, 1: 8, 2: 8}
     assert Counter(s.label for s in test) == {0: 4, 1: 4, 2: 4}
     assert cub.samples("val") == []
-    assert all(s.path.is_file() and s.path.as_posix().endswith(s.image_id) for s in train + test)
+    assert all(s.path.is_file() and s.path.as_posix().endswith(s.image_id) for s in [*train, *test])
 
 
 def test_the_tiny_dataset_is_the_same_wherever_it_is_drawn(tiny_cub: Path, tmp_path: Path) -> None:

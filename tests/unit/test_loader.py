@@ -32,7 +32,7 @@ RESIZE, CROP = 40, 32
 
 @pytest.fixture
 def samples(tiny_cub: Path) -> list[Sample]:
-    return DATASETS.get("cub")(tiny_cub).samples("train")
+    return list(DATASETS.get("cub")(tiny_cub).samples("train"))
 
 
 def _loader(
@@ -361,7 +361,7 @@ def test_a_centre_larger_than_the_image_is_refused(samples: list[Sample]) -> Non
 
 def test_photographs_by_both_transforms(shared: Path) -> None:
     """On real photographs too, decoded by threads: bit for bit what torchvision gives."""
-    samples = DATASETS.get("cub")(shared / "data/cub30").samples("test")[:801:100]
+    samples = list(DATASETS.get("cub")(shared / "data/cub30").samples("test"))[:801:100]
     expected = tvt.Compose(
         [tvt.Resize((256, 256)), tvt.CenterCrop(224), tvt.ToTensor(), tvt.Normalize(MEAN, STD)]
     )

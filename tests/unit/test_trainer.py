@@ -75,7 +75,7 @@ class Toy(Method):
 
 @pytest.fixture(scope="module")
 def images(tiny_cub: Path) -> tuple[list[Any], DecodedImages]:
-    samples = DATASETS.get("cub")(tiny_cub).samples("train")
+    samples = list(DATASETS.get("cub")(tiny_cub).samples("train"))
     return samples, DecodedImages(samples, SIZE + 4)
 
 

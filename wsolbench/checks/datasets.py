@@ -104,7 +104,8 @@ def _run(
 def declarations(subject: Subject) -> None:
     """Title and layout are texts, class names are unique, declared failures name checks."""
     check_texts(subject.cls, ("name", "title", "layout"))
-    require(subject.cls.task in ("box", "mask"), f"task is '{subject.cls.task}', not box or mask")
+    task = subject.plain.task
+    require(task in ("box", "mask"), f"task is '{task}', not box or mask")
     names = subject.plain.class_names
     require(bool(names), "there are no class names")
     _require_unique(names, "classes")
@@ -175,14 +176,20 @@ def boxes(subject: Subject) -> None:
     official = (subject.plain.official("train"), subject.plain.official("test"))
     boxed = [replace(without_truth(s), boxes=s.boxes) for split in official for s in split]
     found = [sample for sample in boxed if sample.boxes]
-    if subject.cls.task == "mask" and not found:
+    if subject.plain.task == "mask" and not found:
         raise InapplicableError("it has masks and no boxes")
     require(bool(found), "a dataset of boxes has none")
     _read_all(found)
 
 
 def holdout(subject: Subject) -> None:
-    """``val`` has n training images a class, and those of n are among those of n+1."""
+    """``val`` has n training images a class, and those of n are among those of n+1.
+
+    Where the field has a hold-out of its own, ``val`` is that, and training keeps its images.
+    """
+    if subject.plain.official_holdout():
+        _check_official_holdout(subject)
+        return
     if subject.spare < 1:
         raise InapplicableError("a class has a single training image, which cannot be held out")
     train = [sample.image_id for sample in subject.plain.samples("train")]
@@ -247,6 +254,17 @@ def _read_all(samples: Iterator[Sample] | Sequence[Sample]) -> None:
     """Read the sizes of many images ahead of each other: most of the time goes into waiting."""
     for _ in prefetched(read_truth, samples, MAX_THREADS, decoding_threads()):
         pass
+
+
+def _check_official_holdout(subject: Subject) -> None:
+    require(bool(subject.cls.holdout_title), "its own hold-out has no holdout_title")
+    own = [sample.image_id for sample in subject.plain.official_holdout()]
+    opened = subject.open(1)
+    held = [sample.image_id for sample in opened.samples("val")]
+    require(held == own, "val is not the field's own hold-out")
+    kept = [sample.image_id for sample in opened.samples("train")]
+    whole = [sample.image_id for sample in subject.plain.official("train")]
+    require(kept == whole, "training lacks images beside the field's own hold-out")
 
 
 def _require_unique(values: Sequence[str], what: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from wsolbench import __version__
-from wsolbench.cli import plugins, predict, run, score, table
+from wsolbench.cli import data, plugins, predict, run, score, table
 from wsolbench.cli.common import Parser
 from wsolbench.errors import InputError, WsolbenchError, did_you_mean
 from wsolbench.stopping import StoppedError, stoppable
@@ -86,6 +86,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "show": plugins.add_show,
         "check": plugins.add_check,
         "new-method": plugins.add_new_method,
+        "check-data": data.add_check_data,
+        "download": data.add_download,
     }
     commands = {name: add(sub) for name, add in adders.items()}
     return parser, commands

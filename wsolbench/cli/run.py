@@ -132,6 +132,9 @@ def _say(results: Sequence[Result]) -> None:
         figures = ", ".join(f"{name} {value:.2f}" for name, value in result.figures.items())
         recipe = result.recipe
         print(f"{recipe.method} {_which(recipe)} {result.protocol.name}: {figures}")
+        if result.clean is not None:
+            clean = ", ".join(f"{name} {value:.2f}" for name, value in result.clean.figures.items())
+            print(f"  without {result.clean.left_out} test images that are in ImageNet: {clean}")
 
 
 def _which(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: when the file is missing or cannot be decoded to its end.
     """
-    return _decoded(path, lambda image: np.array(_to_rgb(image)))
+    return _decoded(path, path, lambda image: np.array(_to_rgb(image)))
+
+
+def decode_image(path: Path, content: IO[bytes]) -> NDArray[np.uint8]:
+    """Return the pixels of an image whose file was read already, as :func:`read_image`.
+
+    Raises:
+        InputError: when it cannot be decoded to its end; the line names ``path``.
+    """
+    return _decoded(path, content, lambda image: np.array(_to_rgb(image)))
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:
@@ -45,7 +55,7 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: when the file is missing, of another kind or cannot be decoded to its end.
     """
-    return _decoded(path, _to_indices)
+    return _decoded(path, path, _to_indices)
 
 
 def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -60,9 +70,11 @@ def resize_image(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     return np.array(image)
 
 
-def _decoded(path: Path, pixels: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _decoded(
+    path: Path, source: Path | IO[bytes], pixels: Callable[[Image.Image], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return pixels(image)
     except FileNotFoundError as error:
         raise InputError(f"image {path} does not exist; restore it from the dataset") from error

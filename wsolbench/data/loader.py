@@ -26,6 +26,7 @@ from wsolbench.data.transforms import (
 )
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
+from wsolbench.index import labels_of
 from wsolbench.parallel import Item, prefetched, usable_cores
 from wsolbench.protocol import Geometry
 from wsolbench.truth import read_truth
@@ -57,7 +58,7 @@ class DecodedImages:
 
     def __init__(self, samples: Sequence[Sample], resize: int, budget: int | None = None) -> None:
         self.side = resize
-        self._paths = [sample.path for sample in samples]
+        self._samples = samples
         needed = len(samples) * resize * resize * 3
         free = available_memory() * MEMORY_SHARE / processes.on_this_machine()
         allowed = int(free) if budget is None else budget
@@ -73,7 +74,7 @@ class DecodedImages:
         self._filled = np.zeros(kept, np.bool_)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> Pixels:
         """Return image ``index`` as (side, side, 3); safe to call from several threads.
@@ -101,7 +102,7 @@ class DecodedImages:
         return _stacked(self.__getitem__, groups)
 
     def _decode(self, index: int) -> Pixels:
-        return resize_image(read_image(self._paths[index]), (self.side, self.side))
+        return resize_image(read_image(self._samples[index].path), (self.side, self.side))
 
 
 class Length(NamedTuple):
@@ -155,8 +156,8 @@ class TrainLoader:
         device: torch.device | str,
         length: Length | None = None,
     ) -> None:
-        self._ids = [sample.image_id for sample in samples]
-        self._labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._samples = samples
+        self._labels = torch.from_numpy(labels_of(samples))
         self._boxes = _resized_boxes(samples, images.side)
         self._images = images
         self._batch_size = batch_size
@@ -170,7 +171,7 @@ class TrainLoader:
 
     def __len__(self) -> int:
         """Batches in which every image comes once."""
-        return batches_an_epoch(len(self._ids), self._batch_size, self._drop_last)
+        return batches_an_epoch(len(self._samples), self._batch_size, self._drop_last)
 
     def batches(self, epoch: int) -> int:
         """Batches of an epoch, or of the part that takes its place."""
@@ -188,7 +189,7 @@ class TrainLoader:
             InputError: when an image is missing or damaged.
         """
         slack, size = self._images.side - self._crop, self._batch_size
-        drawn = draw_places(self._seed, self._places(epoch), len(self._ids), slack, self._flip)
+        drawn = draw_places(self._seed, self._places(epoch), len(self._samples), slack, self._flip)
         last = self.batches(epoch)
         groups = _grouped(drawn.image.tolist(), size)[first:last]
         corners, flips = (t.split(size)[first:last] for t in (drawn.corner, drawn.flip))
@@ -203,7 +204,7 @@ class TrainLoader:
     def _places(self, epoch: int) -> range:
         """Places of an epoch's images in the row of all epochs."""
         if self._length is None:
-            return range((epoch - 1) * len(self._ids), epoch * len(self._ids))
+            return range((epoch - 1) * len(self._samples), epoch * len(self._samples))
         batches = self._length.batches(epoch)
         return range(batches.start * self._batch_size, batches.stop * self._batch_size)
 
@@ -217,7 +218,7 @@ class TrainLoader:
         return Batch(
             image=normalize(cropped, self._mean, self._std),
             label=label,
-            image_id=tuple(self._ids[i] for i in group),
+            image_id=tuple(self._samples[i].image_id for i in group),
             boxes=boxes,
         )
 
@@ -238,9 +239,9 @@ class TrainLoader:
                 f"a crop of {self._crop} does not fit in images resized to {self._images.side}; "
                 "set resize to at least image_size"
             )
-        if not self._ids or (len(self) == 0 and self._length is None):
+        if not self._samples or (len(self) == 0 and self._length is None):
             raise InputError(
-                f"{len(self._ids)} training images make no batch of {self._batch_size}"
+                f"{len(self._samples)} training images make no batch of {self._batch_size}"
                 f"{' with drop_last' if self._drop_last else ''}; "
                 "use a smaller batch_size or more images"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,18 @@ def hits(table: ImageTable, figure: Figure, threshold: float | None) -> F.Bools 
 def figure_of(right: F.Bools) -> float:
     """Percentage of right images (K, N), the very number that scoring gave."""
     return float(np.mean([100.0 * int(np.count_nonzero(row)) / right.shape[1] for row in right]))
+
+
+def figures_without(
+    table: ImageTable, figures: Iterable[Figure], threshold: float | None, images: Collection[str]
+) -> dict[Figure, float]:
+    """Figures of the images that are not among ``images``; those that derive from the table."""
+    kept = np.flatnonzero([name not in images for name in table.image_id])
+    if not len(kept):
+        return {}
+    rest = table.taken(kept)
+    right = {figure: hits(rest, figure, threshold) for figure in figures}
+    return {figure: figure_of(found) for figure, found in right.items() if found is not None}
 
 
 def level(table: ImageTable, threshold: float) -> int:

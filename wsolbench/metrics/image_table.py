@@ -128,7 +128,10 @@ class ImageTable:
 
     def ordered(self) -> ImageTable:
         """Return the images in the order of their names, whatever order they were scored in."""
-        order = np.argsort(np.array(self.image_id), kind="stable")
+        return self.taken(np.argsort(np.array(self.image_id), kind="stable"))
+
+    def taken(self, order: F.Ints) -> ImageTable:
+        """Return the images with these numbers, in this order; at least one."""
         changed, true = _split(self.changes, self.change_count), self.true_boxes_of()
         return replace(
             self,
