@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsolbench.backbones import InputStatistics
+from wsolbench.classified import Classified
 from wsolbench.data.images import read_image
 from wsolbench.data.loader import EvalLoader
 from wsolbench.data.transforms import eval_side, eval_view, normalize, to_planes
 from wsolbench.dataset import Sample
-from wsolbench.device import check_precision
+from wsolbench.device import allow_tf32, check_precision
 from wsolbench.errors import InputError, did_you_mean
+from wsolbench.method import Method
 from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.predictions import live_predictions, predict
@@ -79,8 +82,8 @@ class SavedRun:
         recipe = self.card.recipe
         check_precision(device, recipe.precision)
         # The weights come from the run's own file, not from where the backbone's once came from.
-        bare = _bare(recipe)
-        self.method, self.statistics = build_method(bare, len(self.card.class_names), None)
+        allow_tf32(recipe.precision == "tf32")
+        self.method, self.statistics = _built(_bare(recipe), len(self.card.class_names))
         load_weights(folder, self.card, self.method)
         self.method.to(device).to(memory_format=torch.channels_last)
         self.method.eval()
@@ -279,5 +282,14 @@ def _softmax(logits: F.Map) -> F.Floats:
 
 def _bare(recipe: Recipe) -> Recipe:
     """The recipe, and those it builds on, without published weights."""
-    source = None if recipe.source is None else _bare(recipe.source)
-    return recipe.model_copy(update={"pretrained": False, "source": source})
+    inputs = {role: _bare(other) for role, other in recipe.inputs().items()}
+    return recipe.model_copy(update={"pretrained": False, **inputs})
+
+
+def _built(recipe: Recipe, classes: int) -> tuple[Method, InputStatistics]:
+    """What answers for a run: its method, with the class scores of another one where it says so."""
+    method, statistics = build_method(recipe, classes, None)
+    if recipe.classifier is None:
+        return method, statistics
+    classifier, expected = build_method(recipe.classifier, classes, None)
+    return Classified(method, statistics, classifier, expected), statistics

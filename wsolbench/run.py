@@ -242,7 +242,7 @@ class Run:
             )
             log.info("wrote %s", save_result(result, self.places.results, outcome.table))
             results.append(result)
-        save_run(self.folder, self.method, results, self.dataset.class_names)
+        save_run(self.folder, self.answering, results, self.dataset.class_names)
         return results
 
     def _built(self) -> tuple[Method, backbones.InputStatistics]:
