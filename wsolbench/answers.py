@@ -11,16 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsolbench.backbones import InputStatistics
+from wsolbench.classified import Classified
 from wsolbench.data.images import read_image
 from wsolbench.data.loader import EvalLoader
 from wsolbench.data.transforms import eval_side, eval_view, normalize, to_planes
 from wsolbench.dataset import Sample
-from wsolbench.device import check_precision
+from wsolbench.device import allow_tf32, check_precision
 from wsolbench.errors import InputError, did_you_mean
+from wsolbench.method import Method
 from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.predictions import live_predictions, predict
 from wsolbench.protocol import Geometry, Protocol, load_protocol
+from wsolbench.recipe import Recipe
 from wsolbench.run import EVAL_BATCH, build_method
 from wsolbench.saved_run import Card, load_weights, read_card
 from wsolbench.scoring import Stream
@@ -78,8 +82,9 @@ class SavedRun:
         recipe = self.card.recipe
         check_precision(device, recipe.precision)
         # The weights come from the run's own file, not from where the backbone's once came from.
+        allow_tf32(recipe.precision == "tf32")
         bare = recipe.altered(pretrained=False)
-        self.method, self.statistics = build_method(bare, len(self.card.class_names), None)
+        self.method, self.statistics = _built(bare, len(self.card.class_names))
         load_weights(folder, self.card, self.method)
         self.method.to(device).to(memory_format=torch.channels_last)
         self.method.eval()
@@ -274,3 +279,12 @@ def _on_grid(protocol: Protocol, threshold: float) -> float:
 def _softmax(logits: F.Map) -> F.Floats:
     shifted = np.exp(np.asarray(logits, np.float64) - logits.max())
     return np.asarray(shifted / shifted.sum())
+
+
+def _built(recipe: Recipe, classes: int) -> tuple[Method, InputStatistics]:
+    """What answers for a run: its method, with the class scores of another one where it says so."""
+    method, statistics = build_method(recipe, classes, None)
+    if recipe.classifier is None:
+        return method, statistics
+    classifier, expected = build_method(recipe.classifier, classes, None)
+    return Classified(method, statistics, classifier, expected), statistics

@@ -314,9 +314,8 @@ class Run:
                 beside = outcome.table, self.examples(protocol)
                 log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        # with class scores of another run, what is shared would answer otherwise than the record
-        if processes.is_first() and self.classifier is None:
-            save_run(self.folder, self.method, results, self.dataset.class_names)
+        if processes.is_first():
+            save_run(self.folder, self.answering, results, self.dataset.class_names)
         return results
 
     def _built(self) -> tuple[Method, backbones.InputStatistics]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import SMALL, VIT, call, files_below, one_line, records, succeed
+from commands import CNN, SMALL, VIT, call, files_below, one_line, records, succeed
 from PIL import Image
 
 from wsolbench.metrics import functional as F
@@ -175,6 +175,19 @@ def test_what_trains_nothing_can_be_handed_on_too(tiny_cub: Path) -> None:
     assert (x0 + x1) / 2 == pytest.approx(32, abs=1.5)
     assert (y0 + y1) / 2 == pytest.approx(16, abs=1.5)
     assert done.out.startswith("a.png: object at ")
+
+
+def test_all_that_answers_for_a_run_is_handed_on(tiny_cub: Path) -> None:
+    """Maps of a method that looks into one run, class scores of a second one."""
+    data = ["--dataset", "cub", "--data-root", tiny_cub]
+    named = ["source.method=cam", "classifier.method=ts-cam", "classifier.backbone=test_vit"]
+    words = ["--method", "grad-cam", *CNN, *SMALL, "--set", *named, "--epochs", 1]
+    succeed("run", *words, *data, "--results", "results")
+    (made,) = records(Path("results"))
+    (run,) = Path("results/runs").glob("grad-cam-*")
+    found = ["--protocol", "standard", "--json", "scores.json"]
+    succeed("score", "--run", run, *data, *found)
+    assert json.loads(Path("scores.json").read_text("utf-8"))["figures"] == made["figures"]
 
 
 @pytest.fixture
