@@ -50,6 +50,7 @@ class Toybirds(Dataset):
     title = "Toybirds"
     layout = "no files, it is drawn"
     part_names = PART_NAMES
+    free = True
     knobs: ClassVar[Knobs] = Knobs()
     #: pictures of each species
     per_class: ClassVar[Mapping[OfficialSplit, int]] = {"train": 50, "test": 25}

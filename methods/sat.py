@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wsolbench import vit as plain
 from wsolbench.errors import InputError
 from wsolbench.method import Method, MethodInfo, Options, decay_groups
+from wsolbench.processes import batch_mean
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -87,7 +88,7 @@ class Sat(Method):
         """Cross entropy + batch area loss + normalisation loss, all of weight 1."""
         logits, score = self(batch.image)
         cls = F.cross_entropy(logits, batch.label)
-        area = (score.mean() - self.options.area_target).abs()
+        area = (batch_mean(score, batch) - self.options.area_target).abs()
         norm = self.normalization_loss(score).mean()
         return {"loss": cls + area + norm, "cls": cls, "area": area, "norm": norm}
 

@@ -182,6 +182,18 @@ def logits_of(prediction: Prediction) -> Tensor:
     return prediction.logits
 
 
+class OwnAverage(Sound):
+    """Keeps an average of its images where nothing brings those of other processes."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
+        super().__init__(backbone, num_classes, options)
+        self.average = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        self.average.data = (self.average.data + batch.image.mean()) / 2
+        return super().training_step(batch, progress)
+
+
 class ChannelLeft(Answer):
     def answer(self, prediction: Prediction, label: Tensor | None) -> Prediction:
         return replace(prediction, maps=maps_of(prediction)[:, None])
@@ -349,6 +361,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     TwiceInGroups: ("parameter-groups", "more than one parameter group"),
     EndlessRate: ("optimiser-step", "is not finite after an optimiser step"),
     NoRate: ("optimiser-step", "no parameter changes"),
+    OwnAverage: ("several-processes", "of two processes: average differs after a step"),
     ChannelLeft: ("localization-output", "maps of localize are a tensor (4, 1, 4, 4) of float32"),
     ByteMaps: ("localization-output", "of uint8, not a tensor of floating-point numbers"),
     NanMaps: ("localization-output", "maps of localize are not finite"),

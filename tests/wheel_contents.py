@@ -19,7 +19,7 @@ LAYOUT = {
     "datasets": "wsolbench/datasets",
     "results/reported": "wsolbench/reported",
 }
-SHIPPED = {".py", ".yaml", ".csv", ".html", ".typed", ".safetensors"}
+SHIPPED = {".py", ".yaml", ".csv", ".html", ".css", ".js", ".typed", ".safetensors"}
 
 
 def expected(root: Path) -> dict[str, str]:

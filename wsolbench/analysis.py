@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tabulate import tabulate
@@ -16,7 +17,14 @@ from wsolbench.metrics.image_table import ImageTable
 from wsolbench.metrics.resampling import Interval, difference_interval, interval, paired_p
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import RANKED_BY, Row, groups
-from wsolbench.results import MEASURED, Identity, Result, load_results, read_result, read_table
+from wsolbench.results import (
+    Identity,
+    Result,
+    load_results,
+    read_result,
+    read_table,
+    records_folder,
+)
 from wsolbench.tables import FIGURE_TITLES, Intervals, Titles, interval_text
 
 _SURFACE_IOUS = tuple(i / 10 for i in range(1, 10))
@@ -54,8 +62,8 @@ def analyse(file: Path, titles: Titles) -> str:
         InputError: when the file is no record of a results folder, or has no table that fits it.
     """
     result = read_result(file)
-    runs = _Runs.read(Row((result,)), _folder(file))
-    table, index = runs.tables[0], _index(result, runs.tables[0])
+    runs = _Runs.read(Row((result,)), records_folder(file))
+    table, index = runs.tables[0], shown_level(result, runs.tables[0])
     parts = (
         f"{_name(runs, titles)}, {len(table)} images",
         _figures(runs),
@@ -76,7 +84,7 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
         InputError: when a file is no record of a results folder, a table is missing or does not fit
             its record, both are of one row, or the images are not the same.
     """
-    a, b = (_Runs.read(_row_of(file), _folder(file)) for file in (first, second))
+    a, b = (_Runs.read(_row_of(file), records_folder(file)) for file in (first, second))
     if a.row.identities == b.row.identities:
         raise InputError(f"{first.name} and {second.name} are seeds of one row; compare two rows")
     if a.tables[0].image_id != b.tables[0].image_id:
@@ -98,6 +106,54 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
     return "\n\n".join(parts)
 
 
+class Lead(NamedTuple):
+    """How far one row is ahead of another.
+
+    Attributes:
+        points: difference of the means in percent points.
+        interval: of the difference.
+        shown: whether it is shown to be ahead at all, at the 5% level.
+        seeds: how many of each row's this is of: those with a table.
+    """
+
+    points: float
+    interval: Interval
+    shown: bool
+    seeds: tuple[int, int]
+
+
+def lead(first: Row, second: Row, figure: Figure, folder: Path) -> Lead | None:
+    """Say how far a row is ahead; None where the tables of both do not tell."""
+    rows = [Row(tuple(r for r in row.results if r.table)) for row in (first, second)]
+    if not all(row.results for row in rows):
+        return None
+    try:
+        runs = [_Runs.read(row, folder) for row in rows]
+    except InputError:
+        return None
+    a, b = (_values(of, figure) for of in runs)
+    if a is None or b is None or runs[0].tables[0].image_id != runs[1].tables[0].image_id:
+        return None
+    points = 100 * float(a.mean() - b.mean())
+    return Lead(points, difference_interval(a, b), _apart(a, b), (len(a), len(b)))
+
+
+def read_tables(row: Row, folder: Path) -> Sequence[ImageTable]:
+    """Read the tables of a row's seeds.
+
+    Raises:
+        InputError: when one is missing or does not fit, or they are of other images.
+    """
+    return _Runs.read(row, folder).tables
+
+
+def shown_level(result: Result, table: ImageTable) -> int:
+    """Number of the threshold at which a run's boxes are shown: its own, else the best one."""
+    if result.threshold is None:
+        return derived.best_level(table)
+    return derived.level(table, result.threshold)
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
@@ -116,16 +172,10 @@ class _Runs:
         return cls(row, tables)
 
 
-def _folder(file: Path) -> Path:
-    if file.resolve().parent.name != MEASURED:
-        raise InputError(f"{file}: a record is read where it was written, in {MEASURED}/")
-    return file.resolve().parent.parent
-
-
 def _row_of(file: Path) -> Row:
     """The row that a record stands in: all seeds with a table."""
     own = read_result(file)
-    results, _ = load_results(_folder(file))
+    results, _ = load_results(records_folder(file))
     row = next(r for g in groups(results) for r in g.rows if own.identity() in r.identities)
     kept = tuple(result for result in row.results if result.table is not None)
     return Row(kept or (own,))
@@ -151,12 +201,6 @@ def _in_common(a: _Runs, b: _Runs) -> dict[Figure, tuple[F.Floats, F.Floats]]:
 
 def _place(figure: Figure) -> int:
     return FIGURES.index(figure)
-
-
-def _index(result: Result, table: ImageTable) -> int:
-    if result.threshold is None:
-        return derived.best_level(table)
-    return derived.level(table, result.threshold)
 
 
 # ------------------------------------------------------------------------------------------- text
@@ -262,17 +306,21 @@ def _compared(figure: Figure, a: F.Floats, b: F.Floats) -> list[str]:
 
 
 def _verdict(figure: Figure, a: F.Floats, b: F.Floats) -> str:
-    """Both the paired test and the interval that knows of seeds must agree."""
-    low, high = difference_interval(a, b)
-    p = paired_p(a.mean(axis=0) - b.mean(axis=0))
+    low, _ = difference_interval(a, b)
     title = FIGURE_TITLES[figure]
-    if p >= _LEVEL or low <= 0 <= high:
+    if not _apart(a, b):
         said = f"Neither is shown to be ahead by {title} (5% level)."
     else:
         said = f"The {'first' if low > 0 else 'second'} is ahead by {title} (5% level)."
     if min(len(a), len(b)) > 1:
         return said
     return f"{said} One seed tells nothing of others: this speaks of these runs."
+
+
+def _apart(a: F.Floats, b: F.Floats) -> bool:
+    """Both the paired test and the interval that knows of seeds must agree."""
+    low, high = difference_interval(a, b)
+    return paired_p(a.mean(axis=0) - b.mean(axis=0)) < _LEVEL and not low <= 0 <= high
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ it, so that a seed means the same; results differ by rounding, as between two pr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -48,6 +49,8 @@ def compile_method(method: Method, backend: str = "inductor") -> None:
         backend: of torch.compile; ``eager`` follows the code without making machine code.
     """
     torch.compiler.reset()
+    # the compiler looks for gradients of all that is alive where code leaves torch
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
     train = _compiled(method.training_step, method, backend)
     localize = _compiled(method.localize, method, backend)
     method.training_step = train  # type: ignore[method-assign]

@@ -63,6 +63,8 @@ class Dataset(ABC):
     part_names: ClassVar[tuple[str, ...]] = ()
     #: the files that a user must have below the data root, as one line for error messages
     layout: ClassVar[str]
+    #: whether its pictures may be handed on, as part of a page or a figure
+    free: ClassVar[bool] = False
     #: check of :mod:`wsolbench.checks` -> why it fails, where that is known and accepted
     known_failures: ClassVar[Mapping[str, str]] = {}
 

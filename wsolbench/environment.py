@@ -14,6 +14,7 @@ import numpy as np
 import timm
 import torch
 
+from wsolbench import processes
 from wsolbench.results import Environment
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,7 @@ def collect(device: torch.device, compiled: bool = False) -> Environment:
         device=device_name(device),
         threads=torch.get_num_threads(),
         compiled=compiled,
+        processes=processes.count(),
     )
 
 

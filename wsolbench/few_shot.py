@@ -57,7 +57,7 @@ class Point:
     @property
     def label(self) -> str:
         """The number as tables and axes show it."""
-        return ALL if self.shots is None else str(self.shots)
+        return label_of(self.shots)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Chart:
     @property
     def shots(self) -> list[int | None]:
         """Numbers of images a class that some curve has, in their order, all last."""
-        return _ordered({point.shots for curve in self.curves for point in curve.points})
+        return ordered({point.shots for curve in self.curves for point in curve.points})
 
     @property
     def figures(self) -> list[Figure]:
@@ -178,7 +178,8 @@ def _first(item: tuple[tuple[object, ...], object]) -> str:
     return repr(item[0])
 
 
-def _ordered(shots: Iterable[int | None]) -> list[int | None]:
+def ordered(shots: Iterable[int | None]) -> list[int | None]:
+    """Sort numbers of images a class, all (None) last."""
     return sorted(shots, key=lambda k: (k is None, k or 0))
 
 
@@ -191,7 +192,7 @@ def _curve(members: Iterable[Result]) -> Curve:
     by_shots: defaultdict[int | None, list[Result]] = defaultdict(list)
     for result in members:
         by_shots[result.recipe.shots].append(result)
-    return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in _ordered(by_shots)))
+    return Curve(tuple(Point(k, Row.of(by_shots[k])) for k in ordered(by_shots)))
 
 
 def _reference(rows: pd.DataFrame) -> Reference:
@@ -246,7 +247,7 @@ def _markdown_chart(chart: Chart, titles: Titles) -> str:
     columns, rows = _cells(chart, titles)
     parts = (
         f"### {markdown_text(_heading(chart))}",
-        markdown_text(_notes(chart)),
+        markdown_text(notes(chart)),
         markdown_table(columns, rows, numbers=columns[_TEXTS:]),
         "<details><summary>Commands that make these rows again</summary>",
         "\n".join(["```sh", *_commands(chart, titles), "```"]),
@@ -277,7 +278,7 @@ def _cells(chart: Chart, titles: Titles) -> tuple[list[str], list[list[str]]]:
         for figure in chart.figures
         for curve in chart.curves
     ]
-    return [*columns, *(_label(k) for k in chart.shots)], rows
+    return [*columns, *(label_of(k) for k in chart.shots)], rows
 
 
 def _name(curve: Curve, titles: Titles) -> tuple[str, str, str]:
@@ -285,7 +286,8 @@ def _name(curve: Curve, titles: Titles) -> tuple[str, str, str]:
     return result_text(curve.first, titles), recipe.backbone, device_of(curve.first)
 
 
-def _label(shots: int | None) -> str:
+def label_of(shots: int | None) -> str:
+    """A number of images a class as tables and axes show it."""
     return ALL if shots is None else str(shots)
 
 
@@ -310,7 +312,8 @@ def _heading(chart: Chart) -> str:
     )
 
 
-def _notes(chart: Chart) -> str:
+def notes(chart: Chart) -> str:
+    """Say what the curves of a chart share."""
     recipe, protocol = chart.first.recipe, chart.first.protocol
     length = " or ".join(map(str, chart.iterations)) or "equally many"
     oracle = sorted(FIGURE_TITLES[f] for f in chart.figures if f in chart.first.oracle)
@@ -341,16 +344,21 @@ def _commands(chart: Chart, titles: Titles) -> list[str]:
 
 
 def _of_curve(curve: Curve, titles: Titles) -> list[str]:
-    """A comment, and commands that make all points again; points of as many runs share one."""
+    """A comment that says whence a curve comes, and its commands."""
+    title = result_text(curve.first, titles)
+    commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
+    comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
+    return [one_line(comment), *curve_commands(curve)]
+
+
+def curve_commands(curve: Curve) -> list[str]:
+    """Commands that make all points again; points of as many runs share one."""
     together: defaultdict[tuple[str, int, tuple[int, ...]], list[str]] = defaultdict(list)
     for point in curve.points:
         for command in sorted({_shared(r) for r in point.row.results}):
             draws = 1 + max(point.row.draws)
             together[command, draws, point.row.seeds].append(point.label)
-    title = result_text(curve.first, titles)
-    commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
-    comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
-    return [one_line(comment), *(_command(*key, labels) for key, labels in together.items())]
+    return [_command(*key, labels) for key, labels in together.items()]
 
 
 def _shared(result: Result) -> str:

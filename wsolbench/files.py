@@ -35,12 +35,27 @@ def write_atomically(file: Path, write: Callable[[IO[bytes]], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        raise _explained(error, file) from error
+        raise explained(error, file) from error
 
 
 def write_text(file: Path, text: str) -> None:
     """Write text as UTF-8, see :func:`write_atomically`."""
     write_atomically(file, lambda stream: stream.write(text.encode("utf-8")))
+
+
+def append_text(file: Path, text: str) -> None:
+    """Write text as UTF-8 to the end of a file; a full disk may leave a part of it there.
+
+    Raises:
+        InputError: when the folder cannot be written to; the line says what to do.
+        WsolbenchError: when the disk is full.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as stream:
+            stream.write(text.encode("utf-8"))
+    except OSError as error:
+        raise explained(error, file) from error
 
 
 def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
@@ -64,7 +79,7 @@ def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise explained(error, folder) from error
 
 
 def check_writable(folder: Path) -> None:
@@ -106,7 +121,8 @@ def _write_through(file: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.fsync(stream.fileno())
 
 
-def _explained(error: Exception, file: Path) -> Exception:
+def explained(error: Exception, file: Path) -> Exception:
+    """Return the error to raise where writing failed: one line, if the system had a reason."""
     cause = _system_error(error)
     if cause is None:
         return error
@@ -114,7 +130,7 @@ def _explained(error: Exception, file: Path) -> Exception:
     if blocking is not None:
         return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
     line = cause.strerror or " ".join(str(cause).split())
-    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WsolbenchError(f"cannot write '{file}': {line}; make room and run again")
     return InputError(f"cannot write '{file}': {line}; name another folder")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -77,20 +78,33 @@ def _costs(results: Sequence[Result], titles: Titles) -> str:
     return f"{_COSTS}\n\n{table}" if rows else ""
 
 
-def write_leaderboard(folder: Path, titles: Titles) -> list[str]:
+class Board(NamedTuple):
+    """What a results folder holds.
+
+    Attributes:
+        results: its records.
+        intervals: those of its rows.
+        problems: one line for each file that is no usable record or table.
+    """
+
+    results: list[Result]
+    intervals: Intervals
+    problems: list[str]
+
+
+def write_leaderboard(folder: Path, titles: Titles) -> Board:
     """Write ``leaderboard.md`` from the records of a results folder.
 
     Returns:
-        One line for each file that is no usable record or table; the page is made from the others.
+        All that the page was made of, and what could not be used.
 
     Raises:
         InputError: when there is no such folder, or it cannot be written to.
     """
     results, problems = load_results(folder)
     intervals, unusable = row_intervals(results, folder)
-    page = leaderboard(results, read_reported(), titles, intervals)
-    write_text(folder / FILE_NAME, page)
-    return problems + unusable
+    write_text(folder / FILE_NAME, leaderboard(results, read_reported(), titles, intervals))
+    return Board(results, intervals, problems + unusable)
 
 
 def read_reported() -> pd.DataFrame:
@@ -99,19 +113,25 @@ def read_reported() -> pd.DataFrame:
 
 
 def published_table(reported: pd.DataFrame, methods: Collection[str]) -> str:
-    """Return figures of ``methods`` from primary sources as a Markdown table; "" if there are none.
+    """Return :func:`published` as a Markdown table; "" if there is nothing in it."""
+    chosen = published(reported, methods)
+    if chosen.empty:
+        return ""
+    figures = [title for title in FIGURE_TITLES.values() if title in chosen]
+    return markdown_table([*chosen], chosen.to_numpy().tolist(), numbers=figures)
 
-    A row is what one source says of one method with one backbone on one dataset.
+
+def published(reported: pd.DataFrame, methods: Collection[str]) -> pd.DataFrame:
+    """Return figures of ``methods`` from primary sources, as printed.
+
+    A line is what one source says of one method with one backbone on one dataset.
     """
     by_title = {title: figure for figure, title in FIGURE_TITLES.items()}
     primary = reported["source"].str.startswith("primary")
     ours = reported["method"].isin(methods) & reported["metric"].isin(by_title)
-    chosen = reported[primary & ours]
-    if chosen.empty:
-        return ""
     # a source that prints two values for one thing is shown with both
-    cells = chosen.groupby([*_ROW, "metric"])["value"].agg(" / ".join).unstack(fill_value=UNDEFINED)
+    by_row = reported[primary & ours].groupby([*_ROW, "metric"])["value"]
+    cells = by_row.agg(" / ".join).unstack(fill_value=UNDEFINED)
     figures = [title for title in by_title if title in cells]
     cells = cells.reset_index().sort_values(_ORDER, key=lambda column: column.str.casefold())
-    columns = [*_ROW[:-1], *figures, _ROW[-1]]
-    return markdown_table(columns, cells[columns].to_numpy().tolist(), numbers=figures)
+    return cells[[*_ROW[:-1], *figures, _ROW[-1]]]

@@ -89,6 +89,8 @@ class Recipe(_Data):
             ``epochs`` equal parts, which take the place of epochs. None for whole epochs; with
             ``shots`` the number of steps is then that of the same recipe with all images.
         optim: None only where nothing is trained.
+        batch_loss: where several processes train, losses over a batch are over the whole of it
+            (``global``) or over the part of each process (``rank``).
         train_labels: ``shuffled`` deals the labels of ``train`` out anew, as a control.
         image_size: side of the model's input in pixels; ``resize`` the side before the crop.
         flip: probability of a horizontal flip in training.
@@ -120,6 +122,7 @@ class Recipe(_Data):
     flip: float = Field(0.5, ge=0, le=1)
     optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
+    batch_loss: Literal["global", "rank"] = "global"
     train_labels: Literal["official", "shuffled"] = "official"
     precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...]
@@ -181,9 +184,9 @@ class Recipe(_Data):
         return {role: recipe for role, recipe in named.items() if recipe is not None}
 
     def altered(self, **fields: Any) -> Recipe:
-        """The recipe with other values in some fields, which are its source's too."""
-        source = None if self.source is None else self.source.altered(**fields)
-        return self.model_copy(update={**fields, "source": source})
+        """The recipe with other values in some fields, also of the runs that it builds on."""
+        inputs = {role: recipe.altered(**fields) for role, recipe in self.inputs().items()}
+        return self.model_copy(update={**fields, **inputs})
 
     def chain(self) -> list[Recipe]:
         """This recipe, and those of all runs that it builds on."""

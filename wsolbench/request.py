@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from wsolbench import processes
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
@@ -120,7 +121,7 @@ class Request(BaseModel):
             words.append(f"--weights {shlex.quote(_without_place(self.weights))}")
         words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
-        return " ".join(["python run_benchmark.py", *words])
+        return " ".join([f"{processes.launcher()} run_benchmark.py", *words])
 
     def _varied(self) -> Iterator[dict[str, int]]:
         """Fields of one recipe after the other, in which the runs of a method differ."""

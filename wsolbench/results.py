@@ -10,8 +10,9 @@ import glob
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from wsolbench import examples as example_maps
 from wsolbench.errors import InputError
+from wsolbench.examples import Examples
 from wsolbench.files import write_atomically, write_text
 from wsolbench.metrics.image_table import ImageTable, from_bytes, to_bytes
 from wsolbench.protocol import FIGURES, Figure
@@ -33,7 +36,7 @@ from wsolbench.validation import validation_line
 MEASURED = "measured"
 #: the curve that holds the levels at which the others were taken
 THRESHOLDS = "thresholds"
-#: digits of a table's SHA-256 in its file name
+#: digits of the SHA-256 of a file beside a record in its name
 _DIGEST = 10
 
 
@@ -130,6 +133,7 @@ class Environment(_Data):
         device: name of the processor or accelerator.
         threads: threads of one operation on the CPU.
         compiled: whether torch.compile was asked for.
+        processes: how many trained together.
     """
 
     commit: str | None
@@ -145,6 +149,7 @@ class Environment(_Data):
     device: str
     threads: int = Field(ge=1)
     compiled: bool = False
+    processes: int = Field(1, ge=1)
 
 
 class Weights(_Data):
@@ -182,8 +187,8 @@ class InputStamp(_Data):
     percentile: Level | None = None
 
 
-class TableStamp(_Data):
-    """The table of the run's images, a file beside the record."""
+class FileStamp(_Data):
+    """A file beside the record, named by its content."""
 
     sha256: str
     bytes: int = Field(ge=0)
@@ -218,6 +223,7 @@ class Result(_Data):
             ``pxap_recall`` (any length) in [0, 1]; None where undefined.
         dead_maps: constant or non-finite maps among those scored.
         table: which table of images belongs to the record; None where there is none.
+        examples: which file of example maps does; None where there is none.
         environment: where and with which code the training ended.
         scoring_commit: commit of the code that scored, which may be a later one.
         iterations: steps of the optimiser; None where nothing was trained, and in records made
@@ -244,7 +250,8 @@ class Result(_Data):
     percentile: Level | None = None
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     dead_maps: int = Field(ge=0)
-    table: TableStamp | None = None
+    table: FileStamp | None = None
+    examples: FileStamp | None = None
     dataset: DatasetStamp
     cost: Cost
     environment: Environment
@@ -293,7 +300,12 @@ class Result(_Data):
     def file_name(self) -> str:
         """Return a readable file name that no other identity has."""
         data, device = self.dataset.fingerprint, self.environment.device_type
-        return f"{self.recipe.run_name()}-{self.protocol.name}-{data}-{device}.json"
+        return record_name(self.recipe, self.protocol.name, data, device)
+
+
+def record_name(recipe: Recipe, protocol: str, fingerprint: str, device_type: str) -> str:
+    """Return the file name of a recipe's record under a protocol, see :class:`Identity`."""
+    return f"{recipe.run_name()}-{protocol}-{fingerprint}-{device_type}.json"
 
 
 class Loaded(NamedTuple):
@@ -303,11 +315,16 @@ class Loaded(NamedTuple):
     problems: list[str]
 
 
-def save_result(result: Result, folder: Path, table: ImageTable | None = None) -> Path:
+def save_result(
+    result: Result,
+    folder: Path,
+    table: ImageTable | None = None,
+    examples: Examples | None = None,
+) -> Path:
     """Write a record below a results folder, over an earlier one of the same identity.
 
-    The table goes beside it under a name of its content, before the record that names it: whenever
-    the writing ends, a record and its table belong together.
+    The table and the examples go beside it under names of their content, before the record that
+    names them: whenever the writing ends, a record and its files belong together.
 
     Raises:
         InputError: when the folder cannot be written to; the line says what to do.
@@ -315,20 +332,20 @@ def save_result(result: Result, folder: Path, table: ImageTable | None = None) -
     """
     file = folder / MEASURED / result.file_name()
     former = set(file.parent.glob(f"{glob.escape(file.stem)}.*.npz"))
-    new: set[Path] = set()
-    if table is not None:
-        content = to_bytes(table)
-        stamp = TableStamp(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-        result = result.model_copy(update={"table": stamp})
-        beside = _table_file(file, stamp)
-        write_atomically(beside, lambda stream: stream.write(content))
-        new = {beside}
+    contents = {} if table is None else {"table": to_bytes(table)}
+    if examples is not None:
+        contents["examples"] = example_maps.to_bytes(examples)
+    stamps = {name: _stamp(content) for name, content in contents.items()}
+    new = {_beside(file, stamp): contents[name] for name, stamp in stamps.items()}
     try:
+        for beside, content in new.items():
+            write_atomically(beside, _writer(content))
+        result = result.model_copy(update=stamps)
         write_text(file, _json(result.model_dump(mode="json")) + "\n")
     except BaseException:
-        _remove(new - former)
+        _remove(set(new) - former)
         raise
-    _remove(former - new)
+    _remove(former - set(new))
     return file
 
 
@@ -338,20 +355,42 @@ def read_table(result: Result, folder: Path) -> ImageTable:
     Raises:
         InputError: when the record has none, or the file is missing, damaged or of another run.
     """
+    return from_bytes(_read_beside(result, folder, result.table, "table"))
+
+
+def read_examples(result: Result, folder: Path) -> Examples:
+    """Read the example maps that belong to a record of a results folder.
+
+    Raises:
+        InputError: when the record has none, or the file is missing, damaged or of another run.
+    """
+    content = _read_beside(result, folder, result.examples, "example maps")
+    return example_maps.from_bytes(content)
+
+
+def _read_beside(result: Result, folder: Path, stamp: FileStamp | None, what: str) -> bytes:
     record = folder / MEASURED / result.file_name()
-    if result.table is None:
-        raise InputError(f"{record} has no table of its images; run again: {result.command}")
-    file = _table_file(record, result.table)
+    if stamp is None:
+        raise InputError(f"{record} has no {what} of its images; run again: {result.command}")
+    file = _beside(record, stamp)
     try:
         content = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}; run again") from error
-    if hashlib.sha256(content).hexdigest() != result.table.sha256:
-        raise InputError(f"{file}: damaged, or the table of another run; restore it or run again")
-    return from_bytes(content)
+    if hashlib.sha256(content).hexdigest() != stamp.sha256:
+        raise InputError(f"{file}: damaged, or the {what} of another run; restore it or run again")
+    return content
 
 
-def _table_file(record: Path, stamp: TableStamp) -> Path:
+def _writer(content: bytes) -> Callable[[IO[bytes]], object]:
+    return lambda stream: stream.write(content)
+
+
+def _stamp(content: bytes) -> FileStamp:
+    return FileStamp(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _beside(record: Path, stamp: FileStamp) -> Path:
     return record.with_suffix(f".{stamp.sha256[:_DIGEST]}.npz")
 
 
@@ -372,6 +411,17 @@ def read_result(file: Path) -> Result:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{file}: no result record: {_why(error)}") from error
+
+
+def records_folder(file: Path) -> Path:
+    """Return the results folder that a record lies in.
+
+    Raises:
+        InputError: when it lies elsewhere.
+    """
+    if file.resolve().parent.name != MEASURED:
+        raise InputError(f"{file}: a record is read where it was written, in {MEASURED}/")
+    return file.resolve().parent.parent
 
 
 def load_results(folder: Path) -> Loaded:

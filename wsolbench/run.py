@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import get_args
 import torch
 from pydantic import ValidationError
 
-from wsolbench import backbones, environment
+from wsolbench import backbones, environment, processes
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
 from wsolbench.cost import count_macs, count_parameters, localization_cost
@@ -33,10 +34,11 @@ from wsolbench.dataset import (
     splits_with_boxes,
 )
 from wsolbench.device import allow_tf32, check_precision
-from wsolbench.engine.checkpoint import Progress
+from wsolbench.engine.checkpoint import KEPT, Progress, checkpoints
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable, sha256
 from wsolbench.method import Method, Options
 from wsolbench.metrics.scorer import Scorer
@@ -53,9 +55,12 @@ from wsolbench.results import (
     ProtocolStamp,
     Result,
     Weights,
+    read_result,
+    read_table,
+    record_name,
     save_result,
 )
-from wsolbench.saved_run import save_run
+from wsolbench.saved_run import CARD, save_run
 from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
 from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.validation import validation_line
@@ -77,12 +82,14 @@ class Places:
         weights_dir: folder of backbone weights, or None for timm's download.
         maps: folder to save score maps in, or None.
         weights: file of trained weights, for recipes that name its digest; else None.
+        kept: checkpoints of a training that stay.
     """
 
     results: Path
     weights_dir: Path | None = None
     maps: Path | None = None
     weights: Path | None = None
+    kept: int = KEPT
 
 
 class SharedData:
@@ -201,8 +208,11 @@ class Run:
         self.images = data.images(recipe) if recipe.trained else None
         self.loader = None if self.images is None else self._train_loader(self.splits["train"])
         # Last, so that a run that is refused leaves no trace.
-        check_writable(places.results / MEASURED)
+        if processes.is_first():
+            check_writable(places.results / MEASURED)
         if places.maps is not None:
+            if processes.count() > 1:
+                raise InputError("--save-maps is for one process; run without torchrun")
             check_writable(places.maps)
 
     @property
@@ -210,6 +220,60 @@ class Run:
         """Folder of this training's checkpoint."""
         name = f"{self.recipe.run_name()}-{self.fingerprint}-{self.device.type}"
         return self.places.results / "runs" / name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Newest checkpoint of this training; earlier ones lie beside it."""
+        return self.folder / "checkpoint.pt"
+
+    def forget(self) -> None:
+        """Remove the checkpoints, so that the training begins anew."""
+        for file in checkpoints(self.checkpoint) if processes.is_first() else ():
+            file.unlink()
+
+    def records(self) -> list[Result]:
+        """The records of this run, if all are there, whole and as this code would make them.
+
+        They are not when a protocol's version, the weights or the commit has changed since, or a
+        training has gone on, this one or one that it builds on.
+        """
+        return processes.of_first(self._whole_records)
+
+    def _whole_records(self) -> list[Result]:
+        try:
+            found = [self._recorded(protocol) for protocol in self.protocols]
+        except InputError:  # missing or damaged
+            return []
+        return found if all(map(self._is_current, found, self.protocols)) else []
+
+    def _recorded(self, protocol: Protocol) -> Result:
+        name = record_name(self.recipe, protocol.name, self.fingerprint, self.device.type)
+        result = read_result(self.places.results / MEASURED / name)
+        if result.table is not None:
+            read_table(result, self.places.results)
+        return result
+
+    def _is_current(self, result: Result, protocol: Protocol) -> bool:
+        trained = max((file.stat().st_mtime for file in self._trainings()), default=0.0)
+        return (
+            result.protocol.version == protocol.version
+            and result.weights == weights_stamp(self.recipe, self.places)
+            and result.scoring_commit == environment.code_state()[0]
+            and trained <= result.created.timestamp() <= self._handed_on()
+        )
+
+    def _handed_on(self) -> float:
+        """When the run was last written for others, which comes after its records."""
+        card = self.folder / CARD
+        if not self.folder.is_dir():  # only records are here
+            return math.inf
+        return card.stat().st_mtime if card.is_file() else 0.0
+
+    def _trainings(self) -> list[Path]:
+        """Checkpoints of this training and of those that it builds on."""
+        upon = (run for run in (self.source, self.targets, self.classifier) if run is not None)
+        below = (file for run in upon for file in run._trainings())
+        return [*checkpoints(self.checkpoint), *below]
 
     def execute(self) -> list[Result]:
         """Train unless that is done, score under each protocol, write and return the records.
@@ -240,9 +304,12 @@ class Run:
             result = self._record(
                 protocol, outcome, progress, self._cost(progress, seconds, inference)
             )
-            log.info("wrote %s", save_result(result, self.places.results, outcome.table))
+            if processes.is_first():
+                beside = outcome.table, self.examples(protocol)
+                log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        save_run(self.folder, self.answering, results, self.dataset.class_names)
+        if processes.is_first():
+            save_run(self.folder, self.answering, results, self.dataset.class_names)
         return results
 
     def _built(self) -> tuple[Method, backbones.InputStatistics]:
@@ -287,8 +354,15 @@ class Run:
         }
         if self.loader is None:
             return Progress(origin=origin)
-        checkpoint = self.folder / "checkpoint.pt"
-        trainer = Trainer(self.recipe, self.method, self.loader, checkpoint, self.device, origin)
+        trainer = Trainer(
+            self.recipe,
+            self.method,
+            self.loader,
+            self.checkpoint,
+            self.device,
+            origin,
+            self.places.kept,
+        )
         length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
         log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
@@ -370,6 +444,12 @@ class Run:
             return None
         return sum(self.loader.batches(epoch + 1) for epoch in range(self.recipe.epochs))
 
+    def examples(self, protocol: Protocol) -> Examples | None:
+        """Maps of a few images of ``test``, for pictures; None from a method without maps."""
+        names = set(chosen(sample.image_id for sample in self.splits["test"]))
+        samples = [sample for sample in self.splits["test"] if sample.image_id in names]
+        return collect(self.predictions(protocol.geometry, samples))
+
     def _train_loader(self, samples: list[Sample]) -> TrainLoader:
         recipe, images = self.recipe, self.images
         if images is None:
@@ -389,8 +469,9 @@ class Run:
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
-        """Score a split under protocols that differ in the normalisation of maps only."""
-        protocol, samples = protocols[0], self.splits[split]
+        """Score this process's part of a split, in ways that differ in normalising maps only."""
+        protocol = protocols[0]
+        samples = self.splits[split][processes.number() :: processes.count()]
         stream = self.predictions(protocol.geometry, samples)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split

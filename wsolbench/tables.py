@@ -413,6 +413,8 @@ _LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
 }
+#: how the best and the second of a column are set
+_LATEX_PLACES = ("textbf", "underline")
 
 
 def _terminal_group(group: Group, titles: Titles) -> str:
@@ -458,15 +460,20 @@ def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
 
 def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
     columns, rows, texts = _cells(group, titles, intervals)
+    marked = _marked(group)
+    cells = [
+        [_latex_cell(text, marked.get((row, c))) for c, text in zip(columns, of, strict=True)]
+        for row, of in enumerate(rows)
+    ]
     lines = (
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(f'{heading(group)}. {notes(group, intervals)}')}}}",
         rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
         r"\toprule",
-        _latex_row(columns),
+        _latex_row(map(latex_text, columns)),
         r"\midrule",
-        *map(_latex_row, rows),
+        *map(_latex_row, cells),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -475,4 +482,41 @@ def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(latex_text, cells)) + r" \\"
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(text: str, place: int | None) -> str:
+    escaped = latex_text(text)
+    return escaped if place is None else rf"\{_LATEX_PLACES[place]}{{{escaped}}}"
+
+
+def _marked(group: Group) -> dict[tuple[int, str], int]:
+    """Place of the cells that are marked, by number of the row and column."""
+    places = {figure: best_two(group, figure) for figure in group.figures}
+    return {
+        (row, figure_title(group, figure)): place
+        for figure, rows in places.items()
+        for row, place in rows.items()
+    }
+
+
+def borrowed(row: Row, figure: Figure) -> bool:
+    """Whether a figure depends on class scores that are another run's."""
+    return figure in CLASSIFIED and external_classifier(row.first.recipe)
+
+
+def best_two(group: Group, figure: Figure) -> dict[int, int]:
+    """Numbers of the rows that are best (0) and second (1) in a figure, ties included.
+
+    Controls take no place, nor do class scores of another run, nor is there one where fewer than
+    two rows have the figure.
+    """
+    means = {
+        number: round(mean, DECIMALS)
+        for number, row in enumerate(group.rows)
+        if row.rank is not None
+        and not borrowed(row, figure)
+        and (mean := row.mean(figure)) is not None
+    }
+    order = sorted(set(means.values()), reverse=True)[:2] if len(means) > 1 else []
+    return {number: order.index(mean) for number, mean in means.items() if mean in order}

@@ -25,12 +25,29 @@ class Batch:
         image_id: B names, unique within the dataset.
         boxes: B tensors (n, 4) float32 of boxes x0, y0, x1, y1 in pixels of ``image``, cropped and
             mirrored with it and not clipped; None for methods that declare no such supervision.
+        whole: images of the batch that these are a part of; None where they are all of it.
+        borrowed: the part is empty, and its one image, which another process has too, counts
+            nothing.
+        joint: losses over a batch are over the whole one, not over this part.
     """
 
     image: Tensor
     label: Tensor
     image_id: tuple[str, ...]
     boxes: tuple[Tensor, ...] | None = None
+    whole: int | None = None
+    borrowed: bool = False
+    joint: bool = True
+
+    @property
+    def count(self) -> int:
+        """Images that count."""
+        return 0 if self.borrowed else len(self.label)
+
+    @property
+    def share(self) -> float:
+        """What part of the whole batch counts here."""
+        return 1.0 if self.whole is None else self.count / self.whole
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,13 @@ def test_a_method_without_parameters_skips_what_is_about_training() -> None:
         name: check.run() for name, check in of_method(method_mutants.Parameterless).items()
     }
     skipped = {n: o.reason for n, o in outcomes.items() if o.status is Status.INAPPLICABLE}
-    training = ("training-output", "gradients", "parameter-groups", "optimiser-step")
+    training = (
+        "training-output",
+        "gradients",
+        "parameter-groups",
+        "optimiser-step",
+        "several-processes",
+    )
     assert skipped == {
         **dict.fromkeys(training, "it has no trainable parameter"),
         "boxes-in-training": "it declares no boxes",

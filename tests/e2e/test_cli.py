@@ -11,6 +11,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,12 +26,15 @@ import torch
 import yaml
 from commands import CNN, SMALL, VIT, Done, call, files_below, one_line, records, succeed
 from huggingface_hub.errors import LocalEntryNotFoundError
+from killed import run_killed
 from safetensors.torch import save_file
 
 from wsolbench.cli import benchmark_main
 from wsolbench.compiled import compile_method
 from wsolbench.engine.trainer import Trainer
 from wsolbench.registry import METHODS
+from wsolbench.results import load_results
+from wsolbench.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 #: times the kernel kills a training in one test
@@ -165,6 +169,8 @@ def test_a_finished_training_is_scored_again_not_trained(
     finished: Finished, untrained: None
 ) -> None:
     before = record(finished.results, "sat", "standard")
+    (file,) = finished.results.glob("measured/sat-cub-default-*.json")
+    file.unlink()
     succeed("run", *finished.arguments("sat", "default"))
     after = record(finished.results, "sat", "standard")
     changing = {"created", "cost", "environment"}
@@ -172,6 +178,76 @@ def test_a_finished_training_is_scored_again_not_trained(
         k: v for k, v in before.items() if k not in changing
     }
     assert after["cost"]["train_seconds"] == before["cost"]["train_seconds"]
+
+
+@pytest.fixture
+def unscored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where anything is scored."""
+
+    def refuse(self: Run, protocol: Any) -> None:
+        raise AssertionError("something was scored")
+
+    monkeypatch.setattr(Run, "score", refuse)
+
+
+def test_runs_whose_records_are_whole_are_passed_over(
+    finished: Finished, untrained: None, unscored: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {f: (finished.results / f).read_bytes() for f in files_below(finished.results)}
+    words = finished.arguments("cam", "default", "--method", "center-box,cam")
+    with pytest.raises(AssertionError, match="something was scored"):
+        call("run", *words)  # a grid with one run that is not there
+    done = succeed("run", *finished.arguments("sat", "default", "--resume"))
+    assert "records are there and whole; --no-resume makes them anew" in caplog.text
+    assert "SAT" in done.out
+    after = {f: (finished.results / f).read_bytes() for f in files_below(finished.results)}
+    assert after == before
+
+
+@pytest.mark.parametrize("fault", ["record", "table", "version", "commit", "training"])
+def test_runs_whose_records_are_not_whole_are_not(
+    finished: Finished,
+    untrained: None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished.results, results)
+    (file,) = results.glob("measured/sat-cub-default-*.json")
+    (table,) = results.glob("measured/sat-cub-default-*.npz")
+    good = file.read_bytes()
+    content = json.loads(good)
+    if fault == "table":
+        table.write_bytes(table.read_bytes()[:-1])
+    elif fault == "training":
+        (checkpoint,) = results.glob("runs/sat-cub-default-*/checkpoint.pt")
+        checkpoint.touch()
+    elif fault == "version":
+        content["protocol"]["version"] += 1
+    elif fault == "commit":
+        content["scoring_commit"] = "0" * 40
+    file.write_bytes(good[:-9] if fault == "record" else json.dumps(content).encode())
+    there = Finished(results, finished.maps, finished.data)
+    succeed("run", *there.arguments("sat", "default"))
+    assert "records are there and whole" not in caplog.text
+    made = record(results, "sat", "standard")
+    assert made["figures"] == content["figures"]
+    assert made["created"] != content["created"]
+
+
+def test_all_is_made_anew_where_that_is_asked_for(finished: Finished, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished.results, results)
+    there = Finished(results, finished.maps, finished.data)
+    (checkpoint,) = results.glob("runs/ts-cam-cub-default-*/checkpoint.pt")
+    checkpoint.write_bytes(b"damaged")
+    succeed("run", *there.arguments("ts-cam", "default", "--no-resume", "--keep-checkpoints", 1))
+    assert [f.name for f in checkpoint.parent.glob("*.pt")] == ["checkpoint.pt"]
+    made, before = (record(r, "ts-cam", "standard") for r in (results, finished.results))
+    assert made["figures"] == before["figures"]
+    assert made["history"] == before["history"]
+    assert made["cost"]["train_seconds"] != before["cost"]["train_seconds"]
 
 
 def test_other_protocols_score_the_same_training(
@@ -300,7 +376,8 @@ def test_a_run_is_analysed_and_two_are_compared(finished: Finished, tmp_path: Pa
     results = tmp_path / "results"
     shutil.copytree(finished.results, results)
     copied = results / "measured" / sat.name
-    (table,) = copied.parent.glob(f"{sat.stem}.*.npz")
+    digest = json.loads(copied.read_text("utf-8"))["table"]["sha256"]
+    table = copied.with_suffix(f".{digest[:10]}.npz")
     table.write_bytes(table.read_bytes()[:-100])
     one_line(call("analyse", copied), 2, "damaged, or the table of another run")
     shown = call("table", "--results", results)
@@ -373,16 +450,19 @@ def test_an_interrupted_run_goes_on_to_the_same_record(
     steps = iter(range(100))
 
     def interrupt(self: Any, batch: Any, progress: float) -> Any:
-        if next(steps) == 3:  # two batches an epoch: the middle of the second
-            raise KeyboardInterrupt
+        if next(steps) == 2:  # two batches an epoch: the first of the second
+            os.kill(os.getpid(), signal.SIGTERM)
         return real(self, batch, progress)
 
     with monkeypatch.context() as patch:
         patch.setattr(method, "training_step", interrupt)
         stopped = call(*command)
-    assert stopped.code == 130
-    assert stopped.err == "interrupted; the same command goes on after the last whole epoch\n"
-    assert state(there.results)["progress"]["epoch"] == 1
+    assert stopped.code == 128 + signal.SIGTERM
+    assert stopped.err.splitlines()[-1] == (
+        "interrupted: a checkpoint was written after epoch 1 of 2 and 1 of 2 steps; "
+        "the same command goes on"
+    )
+    assert state(there.results)["progress"]["part"]["step"] == 1
     succeed(*command)
     whole = record(finished.results, "cam", "standard")
     resumed = record(there.results, "cam", "standard")
@@ -417,6 +497,43 @@ def test_a_killed_run_goes_on_to_the_same_weights(tiny_cub: Path, tmp_path: Path
     assert records(killed)[0]["figures"] == records(whole)[0]["figures"]
 
 
+def test_killed_wherever_it_writes_it_loses_only_what_came_after_the_checkpoint(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    for trial in range(KILLS):
+        there = Finished(tmp_path / str(trial), finished.maps, finished.data)
+        words = [str(word) for word in there.arguments("sat", "default")]
+        for where, after in (
+            ("checkpoint", random.randrange(2)),
+            ("scoring", random.randrange(15 + 12)),
+            (random.choice([".json", ".npz", "run.json", "safetensors"]), 0),
+            ("leaderboard", 0),
+        ):
+            assert run_killed(where, after, ["run", *words]) == -9, f"it was not killed in {where}"
+            if there.results.is_dir():
+                assert load_results(there.results).problems == []
+            late = where in ("run.json", "safetensors", "leaderboard")
+            assert len(records(there.results)) == late
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "execute", lambda _: pytest.fail("something was done twice"))
+            succeed("run", *words)
+        made, whole = (record(f.results, "sat", "standard") for f in (there, finished))
+        for part in ("figures", "curves", "history", "threshold"):
+            assert made[part] == whole[part]
+        assert "SAT" in (there.results / "leaderboard.md").read_text("utf-8")
+        assert_same_file_state(there.results, finished.results, "sat-cub-default")
+
+
+def assert_same_file_state(a: Path, b: Path, run: str) -> None:
+    states = []
+    for results in (a, b):
+        (file,) = results.glob(f"runs/{run}-*/checkpoint.pt")
+        states.append(torch.load(file, weights_only=True))
+    for part in ("model", "optimizer"):
+        assert_same_state(states[0][part], states[1][part])
+
+
 def checkpoint_time(results: Path) -> int:
     return max((f.stat().st_mtime_ns for f in results.glob("runs/*/checkpoint.pt")), default=0)
 
@@ -441,7 +558,7 @@ class _Full(io.RawIOBase):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("what", ["checkpoint.pt", "json", "leaderboard.md"])
+@pytest.mark.parametrize("what", ["checkpoint.new.pt", "json", "leaderboard.md"])
 def test_a_full_disk_is_one_line_and_costs_nothing(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -458,7 +575,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
         return _Full()
 
     # a new training where the checkpoint cannot be written, else one that needs none
-    new = ["--seed", 9] if what == "checkpoint.pt" else []
+    new = ["--seed", 9] if what == "checkpoint.new.pt" else ["--save-maps", tmp_path / "maps"]
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", refuse)
         done = call("run", *there.arguments("sat", "default", *new))
@@ -466,6 +583,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     assert done.err.count("\n") == 1
     assert "make room and run again" in done.err
     after = {f: (results / f).read_bytes() for f in files_below(results)}
+    after = {f: content for f, content in after.items() if f in before or "seed9" not in f}
     if what == "leaderboard.md":  # its record is there already
         (changed,) = [f for f in after if after[f] != before[f]]
         assert changed.startswith("measured/sat-cub-default")
@@ -609,7 +727,8 @@ def test_a_truncated_jpeg_is_named(places: Finished, half: Path, official: str) 
     one_line(call("run", *words), 2, f"image {image} cannot be decoded")
     made = {Path(file).name for file in files_below(places.results)}
     # the training itself was sound, and is there when the image has been restored
-    assert made == (set() if official == "train" else {"checkpoint.pt"})
+    assert ("checkpoint.pt" in made) == (official == "test")
+    assert not [name for name in made if name.endswith(".json")]
 
 
 @pytest.mark.parametrize("option", ["--results", "--save-maps"])

@@ -531,7 +531,7 @@ def test_the_leaderboard_is_the_same_however_often_and_in_whatever_order(tmp_pat
         for result in results:
             save_result(result, folder)
         for _ in range(2):
-            assert write_leaderboard(folder, TITLES) == []
+            assert write_leaderboard(folder, TITLES).problems == []
             pages.append((folder / FILE_NAME).read_bytes())
     assert len(set(pages)) == 1
     assert {f.name for f in tmp_path.glob("*/*")} == {FILE_NAME, "measured"}
@@ -542,15 +542,15 @@ def test_names_of_files_do_not_change_the_leaderboard(tmp_path: Path) -> None:
         save_result(result, tmp_path / "a")
         file = save_result(result, tmp_path / "b")
         file.rename(file.with_name(f"{97 * number % 101}.json"))
-    assert write_leaderboard(tmp_path / "a", TITLES) == []
-    assert write_leaderboard(tmp_path / "b", TITLES) == []
+    assert write_leaderboard(tmp_path / "a", TITLES).problems == []
+    assert write_leaderboard(tmp_path / "b", TITLES).problems == []
     assert (tmp_path / "a" / FILE_NAME).read_text() == (tmp_path / "b" / FILE_NAME).read_text()
 
 
 def test_a_bad_record_is_reported_and_the_others_shown(tmp_path: Path) -> None:
     file = save_result(scored("alpha", 56.78), tmp_path)
     file.with_name("broken.json").write_text("{")
-    (problem,) = write_leaderboard(tmp_path, TITLES)
+    (problem,) = write_leaderboard(tmp_path, TITLES).problems
     assert "broken.json" in problem
     assert "56.78" in (tmp_path / FILE_NAME).read_text("utf-8")
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import json
+import logging
+import math
+import os
+import random
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsolbench.data.loader import DecodedImages, TrainLoader
+from wsolbench.engine import trainer as engine
 from wsolbench.engine.checkpoint import load_checkpoint
+from wsolbench.engine.log import TrainingLog
 from wsolbench.engine.trainer import Trainer, seed_all
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.method import Method, MethodInfo, Options
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS
+from wsolbench.stopping import StoppedError
 from wsolbench.types import Batch, Prediction
 
 ORIGIN = {"weights": None, "environment": {"commit": "abc"}}
@@ -47,6 +59,7 @@ class Toy(Method):
             groups = self.trainer.optimizer.param_groups
             self.seen.append((progress, [group["lr"] for group in groups]))
         features = F.dropout(self.trunk(batch.image).mean((2, 3)), training=self.training)
+        features = features * (random.random() + float(np.random.normal()))  # other generators
         loss = F.cross_entropy(self.fc(features).float(), batch.label)
         return {"loss": loss, "twice": 2 * loss}
 
@@ -73,7 +86,7 @@ Make = Callable[..., Trainer]
 def make(images: tuple[list[Any], DecodedImages], tmp_path: Path) -> Make:
     """Return a function that makes a trainer as a new process would: nothing but files is kept."""
 
-    def make(folder: str = "run", **fields: Any) -> Trainer:
+    def make(folder: str = "run", kept: int = 2, **fields: Any) -> Trainer:
         recipe = Recipe.model_validate(
             {
                 "method": "toy",
@@ -97,7 +110,7 @@ def make(images: tuple[list[Any], DecodedImages], tmp_path: Path) -> Make:
         )
         seed_all(recipe.seed, "initialisation")
         method = Toy(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3, Options())
-        return Trainer(recipe, method, loader, tmp_path / folder / FILE, CPU, ORIGIN)
+        return Trainer(recipe, method, loader, tmp_path / folder / FILE, CPU, ORIGIN, kept)
 
     return make
 
@@ -128,6 +141,10 @@ def fail_at(
 
 def interrupt(losses: dict[str, Tensor]) -> None:
     raise KeyboardInterrupt
+
+
+def ask_to_stop(losses: dict[str, Tensor]) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def spoil(losses: dict[str, Tensor]) -> None:
@@ -163,6 +180,10 @@ class _Full(io.RawIOBase):
         return len(data)
 
 
+def checkpoint_names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if "checkpoint" in file.name)
+
+
 # --------------------------------------------------------------------------------- determinism
 
 
@@ -195,6 +216,44 @@ def test_an_interruption_changes_no_bit(
     assert same(weights(resumed), weights(whole))
     assert resumed.progress.history == whole.progress.history
     assert resumed.progress.images == whole.progress.images == 3 * 24
+
+
+@pytest.mark.parametrize("step", [1, 6, 8, 11])
+def test_a_signal_is_obeyed_after_a_checkpoint_and_changes_no_bit(
+    make: Make, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole = make("whole")
+    whole.run()
+    with monkeypatch.context() as patch:
+        fail_at(patch, step, ask_to_stop)
+        stopped = make("cut")
+        with pytest.raises(StoppedError, match="a checkpoint was written after") as raised:
+            stopped.run()
+    assert raised.value.exit_code == 128 + signal.SIGTERM
+    assert stopped.progress.images == sum(([7, 7, 7, 3] * 3)[:step])
+    torch.rand(17)
+    resumed = make("cut")
+    steps = seen(resumed)
+    assert len(steps) == 12 - step  # not one is made twice
+    assert same(weights(resumed), weights(whole))
+    assert resumed.progress.history == whole.progress.history
+    assert resumed.progress.images == whole.progress.images == 3 * 24
+
+
+def test_checkpoints_within_an_epoch_cost_a_killed_one_only_what_came_after(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make("whole")
+    whole.run()
+    monkeypatch.setattr(engine, "SAVE_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 7, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make("cut").run()
+    resumed = make("cut")
+    assert len(seen(resumed)) == 12 - 6
+    assert same(weights(resumed), weights(whole))
+    assert resumed.progress.history == whole.progress.history
 
 
 def test_a_finished_training_is_only_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,8 +363,144 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         make().run()
     assert raised.value.exit_code == 1
     assert "\n" not in str(raised.value)
-    assert [f.name for f in (tmp_path / "run").iterdir()] == [FILE]
+    assert checkpoint_names(tmp_path / "run") == [FILE]
     assert (tmp_path / "run" / FILE).read_bytes() == before
+
+
+def test_a_file_that_may_not_grow_leaves_the_earlier_checkpoint(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_at(patch, 6, ask_to_stop)
+        with pytest.raises(StoppedError):
+            make().run()
+    before = (tmp_path / "run" / FILE).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(WsolbenchError, match="File too large; make room") as raised:
+            make().run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.exit_code == 1
+    assert (tmp_path / "run" / FILE).read_bytes() == before
+    whole, resumed = make("whole"), make()
+    whole.run()
+    assert len(seen(resumed)) == 6
+    assert same(weights(resumed), weights(whole))
+
+
+# ---------------------------------------------------------------------------------------- logs
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def events(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: value by step by name, of every process that wrote there."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {tag: {e.step: e.value for e in read.Scalars(tag)} for tag in read.Tags()["scalars"]}
+
+
+def test_the_log_has_every_scalar_of_the_method(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "CHECK_EVERY", 3)
+    progress = make().run()
+    made = entries(tmp_path / "run")
+    assert [entry["step"] for entry in made] == [3, 4, 7, 8, 11, 12]
+    assert [entry["epoch"] for entry in made] == [1, 1, 2, 2, 3, 3]
+    first, last = (entry["losses"] for entry in made[:2])
+    for name in ("loss", "twice"):  # of 21 images, and of the last 3
+        mean = (first[name] * 21 + last[name] * 3) / 24
+        assert mean == pytest.approx(progress.history[0][name], rel=1e-9)
+    assert all(entry["images_per_second"] > 0 for entry in made)
+    assert all(entry["peak_memory_bytes"] > 0 for entry in made)
+    assert made[0]["lr"] == pytest.approx(1e-2 * (1 + math.cos(math.pi * 2 / 12)) / 2)
+    shown = events(tmp_path / "run")
+    assert {*made[0], "losses/loss", "losses/twice"} - {"losses", "step"} == set(shown)
+    for entry in made:
+        assert shown["losses/twice"][entry["step"]] == pytest.approx(entry["losses"]["twice"])
+
+
+def test_the_log_of_a_resumed_training_tells_each_step_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "CHECK_EVERY", 1)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 7, interrupt)  # as a killed process: two entries have no checkpoint
+        with pytest.raises(KeyboardInterrupt):
+            make().run()
+    with (tmp_path / "run" / "log.jsonl").open("a") as stream:
+        stream.write('{"step": 7, "epo')
+    make().run()
+    assert [entry["step"] for entry in entries(tmp_path / "run")] == list(range(1, 13))
+    assert list(events(tmp_path / "run")["lr"]) == list(range(1, 13))
+
+
+def test_a_scalar_that_is_no_number_is_null(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, 0)
+    log.write(1, {"lr": 0.5}, {"other": float("nan")})
+    log.close()
+    assert entries(tmp_path) == [{"step": 1, "lr": 0.5, "losses": {"other": None}}]
+
+
+# ------------------------------------------------------------------------- several checkpoints
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 9])
+def test_as_many_checkpoints_stay_as_are_asked_for(make: Make, tmp_path: Path, kept: int) -> None:
+    make(kept=kept).run()
+    files = [FILE, "checkpoint.1.pt", "checkpoint.2.pt"][:kept]
+    assert checkpoint_names(tmp_path / "run") == sorted(files)
+    epochs = [load_checkpoint(tmp_path / "run" / name)[2].epoch for name in files]
+    assert epochs == [3, 2, 1][:kept]
+
+
+def test_fewer_checkpoints_than_before_are_kept(make: Make, tmp_path: Path) -> None:
+    make(kept=3).run()
+    make(kept=2, epochs=4).run()
+    assert checkpoint_names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
+
+
+def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = make()
+    whole.run()
+    file = tmp_path / "run" / FILE
+    file.write_bytes(file.read_bytes()[:-100])
+    resumed = make()
+    with caplog.at_level(logging.WARNING, "wsolbench"):
+        assert len(seen(resumed)) == 4
+    assert f"{file} is no usable checkpoint" in caplog.text
+    assert same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_kill_between_two_moves_loses_no_checkpoint(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moves: int
+) -> None:
+    make("whole").run()
+    make(epochs=2).run()
+    real, left = Path.replace, iter(range(moves + 1))
+
+    def replace(self: Path, target: Path) -> Path:
+        if not self.name.endswith(".tmp") and next(left) == moves:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt) if moves < 2 else contextlib.nullcontext():
+            make(epochs=3).run()
+    assert seen(make(epochs=3)) == []  # the third epoch's was written, wherever it lay
+    make(epochs=4).run()
+    assert checkpoint_names(tmp_path / "run") == ["checkpoint.1.pt", FILE]
+    assert load_checkpoint(tmp_path / "run" / FILE)[2].epoch == 4
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(make: Make, tmp_path: Path) -> None:
@@ -361,18 +556,21 @@ def test_no_damage_goes_unnoticed_or_uncaught(finished: bytes, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
-def test_what_is_no_checkpoint_is_named(make: Make, tmp_path: Path, content: bytes) -> None:
+def test_where_no_checkpoint_is_whole_the_training_begins(
+    make: Make, tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / FILE).write_bytes(content)
-    with pytest.raises(InputError, match=r"no usable checkpoint .*; delete it to train again"):
-        make().run()
+    with caplog.at_level(logging.WARNING, "wsolbench"):
+        assert len(seen(make())) == 12
+    assert "no usable checkpoint" in caplog.text
 
 
 def test_a_checkpoint_from_other_weights_is_refused(make: Make) -> None:
     make().run()
     other = make()
     other.origin = {**ORIGIN, "weights": {"name": "other"}}
-    with pytest.raises(InputError, match="was trained from other weights; delete it"):
+    with pytest.raises(InputError, match="was trained from other weights; --no-resume"):
         other.run()
     later = make()
     later.origin = {**ORIGIN, "environment": {"commit": "later"}}
@@ -385,8 +583,18 @@ def test_a_checkpoint_without_its_origin_is_named(make: Make, tmp_path: Path) ->
     state = torch.load(file, weights_only=True)
     del state["progress"]["origin"]
     torch.save(state, file)
-    with pytest.raises(InputError, match="no usable checkpoint"):
+    with pytest.raises(InputError, match="is of another model"):
         make().run()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_taken(make: Make, tmp_path: Path) -> None:
+    first = make()
+    first.run()
+    file = tmp_path / "run" / FILE
+    state = torch.load(file, weights_only=True)
+    del state["progress"]["part"]
+    torch.save(state, file)
+    assert make().run() == first.progress
 
 
 def test_a_checkpoint_of_another_model_is_named(
@@ -394,5 +602,5 @@ def test_a_checkpoint_of_another_model_is_named(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / FILE).write_bytes(finished)
-    with pytest.raises(InputError, match="no usable checkpoint"):
+    with pytest.raises(InputError, match=r"is of another model .*--no-resume trains anew"):
         make().run()

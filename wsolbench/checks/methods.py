@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import timm
@@ -18,7 +20,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from wsolbench import backbones
+from wsolbench import backbones, processes
+from wsolbench.checks.joined import run_joined
 from wsolbench.checks.outcome import (
     Check,
     FailedError,
@@ -246,6 +249,49 @@ def optimiser_step(subject: Subject) -> None:
     require(not same, "no parameter changes in an optimiser step")
 
 
+def several_processes(subject: Subject) -> None:
+    """Two processes that train together on different images hold the same weights."""
+    subject.trainable()
+    with TemporaryDirectory() as folder:
+        said = Path(folder) / "said"
+        codes = run_joined(_step_together, 2, subject.name, subject.cls, said)
+        problem = said.read_text("utf-8") if said.is_file() else f"they end with {codes}"
+    require(not problem, f"of two processes: {problem}")
+
+
+def _step_together(name: str, cls: type[Method], said: Path) -> int:
+    """Train in one of several processes, and write what is wrong, if anything."""
+    if name not in METHODS.names():
+        METHODS.register(name, cls)
+    try:
+        processes.join(torch.device("cpu"))
+        subject = Subject(name)
+        method = subject.trainable().train()
+        optimizer = subject.optimizer(method)
+        seed_all(processes.number(), "steps")
+        for progress in PROGRESS[:2]:
+            image = torch.randn(BATCH, 3, SIZE, SIZE)
+            batch = replace(batch_of(method, SIZE), image=image, whole=BATCH * processes.count())
+            optimizer.zero_grad(set_to_none=True)
+            method.training_step(batch, progress)["loss"].backward()
+            processes.join_gradients(method, batch.share)
+            optimizer.step()
+        problem = _difference(method)
+    except Exception as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if problem or processes.is_first():
+        said.write_text(problem, "utf-8")
+    return 0
+
+
+def _difference(method: Method) -> str:
+    """Name the first tensor that is not the same in all processes."""
+    state = {name: tensor.numpy().tobytes() for name, tensor in method.state_dict().items()}
+    first, *others = processes.from_all(state)
+    differing = [name for name in first if any(first[name] != other[name] for other in others)]
+    return f"{differing[0]} differs after a step" if differing else ""
+
+
 # ------------------------------------------------------------------------------------ evaluation
 
 
@@ -390,6 +436,7 @@ CHECKS: tuple[_Function, ...] = (
     boxes_in_training,
     parameter_groups,
     optimiser_step,
+    several_processes,
     localization_output,
     batch_invariance,
     order_independence,

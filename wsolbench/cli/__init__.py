@@ -12,6 +12,7 @@ from wsolbench import __version__
 from wsolbench.cli import plugins, predict, run, score, table
 from wsolbench.cli.common import Parser
 from wsolbench.errors import InputError, WsolbenchError, did_you_mean
+from wsolbench.stopping import StoppedError, stoppable
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -20,16 +21,18 @@ PIPE_CLOSED = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``wsolbench`` and return its exit code: 0, 1 for a failed run, 2 for wrong input."""
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with stoppable():
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except WsolbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # `table | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        where = f": {stop}" if str(stop) else ""
+        print(f"interrupted{where}; the same command goes on", file=sys.stderr)
+        return stop.exit_code if isinstance(stop, StoppedError) else INTERRUPTED
 
 
 def benchmark_main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +81,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "score": score.add_score,
         "table": table.add_table,
         "analyse": table.add_analyse,
+        "figure": table.add_figure,
         "list": plugins.add_list,
         "show": plugins.add_show,
         "check": plugins.add_check,

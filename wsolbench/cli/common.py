@@ -106,6 +106,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """Read a number from 1 up."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"takes a number from 1 up, got '{text}'")
+    return int(text)
+
+
 def shots(text: str) -> list[str]:
     """Read numbers of images a class between commas, ``all`` among them."""
     parts = names(text)

@@ -19,6 +19,7 @@ from wsolbench.cli.common import (
     data_root,
     given,
     names,
+    positive,
     seeds,
     shots,
     titles,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from wsolbench.recipe import Recipe
     from wsolbench.request import Request
     from wsolbench.results import Result
+    from wsolbench.run import Run
 
 log = logging.getLogger("wsolbench")
 
@@ -55,6 +57,10 @@ def add_run(sub: Any) -> Parser:
     add("--device", default="auto", metavar="auto|cpu|cuda")
     add("--compile", action="store_true", help="use torch.compile: slow to start, then faster")
     add_results(parser)
+    text = "go on where records and checkpoints stand (the default), or make all anew"
+    add("--resume", action=argparse.BooleanOptionalAction, default=True, help=text)
+    text = "checkpoints of a training that stay (2)"
+    add("--keep-checkpoints", metavar="N", type=positive, help=text)
     add("--save-maps", metavar="DIR", type=Path, help="keep score maps and logits there")
     return parser
 
@@ -63,21 +69,23 @@ def _run(arguments: argparse.Namespace) -> int:
     from wsolbench.metrics.ahead import compile_ahead
 
     compiling = compile_ahead()  # beside the imports that follow
-    from wsolbench import few_shot, tables
+    from wsolbench import few_shot, processes, tables
     from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.engine.checkpoint import KEPT
     from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
     from wsolbench.run import Places, Run, SharedData
 
     code_state()
     make_deterministic()
-    device, compiled = choose_device(arguments.device), arguments.compile
+    device = processes.join(choose_device(arguments.device))
+    compiled = arguments.compile
     data = SharedData(data_root(arguments))
     folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
 
     def prepared(recipe: Recipe, request: Request) -> Run:
-        places = Places(*folders, request.weights)
+        places = Places(*folders, request.weights, arguments.keep_checkpoints or KEPT)
         command = request.command(recipe, device.type, compiled)
         return Run(recipe, data, places, device, command, compiled)
 
@@ -91,10 +99,12 @@ def _run(arguments: argparse.Namespace) -> int:
     for number, (recipe, request) in enumerate(plan, 1):
         what = (recipe.method, recipe.dataset, _which(recipe))
         log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
-        results = (first.pop(_apart(recipe), None) or prepared(recipe, request)).execute()
+        run = first.pop(_apart(recipe), None) or prepared(recipe, request)
+        results = _results(run, arguments.resume)
         made |= {result.identity(): result for result in results}
         _say(results)
-        warn(write_leaderboard(arguments.results, titles()))
+        if processes.is_first():
+            warn(write_leaderboard(arguments.results, titles()).problems)
     shown = (render(made.values(), titles()) for render in (tables.terminal, few_shot.terminal))
     print("\n" + "\n\n".join(text for text in shown if text) + "\n")
     print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
@@ -104,6 +114,17 @@ def _run(arguments: argparse.Namespace) -> int:
 def _apart(recipe: Recipe) -> tuple[object, ...]:
     """What may be refused does not depend on seed and draw."""
     return recipe.key(), recipe.protocol, recipe.precision
+
+
+def _results(run: Run, resume: bool) -> list[Result]:
+    """The records of a run: those that are there, if it may go on from what there is, else new."""
+    if not resume:
+        run.forget()
+        return run.execute()
+    found = [] if run.places.maps else run.records()  # maps may have to be made in any case
+    if found:
+        log.info("its records are there and whole; --no-resume makes them anew")
+    return found or run.execute()
 
 
 def _say(results: Sequence[Result]) -> None:

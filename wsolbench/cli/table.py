@@ -1,4 +1,4 @@
-"""The commands ``table`` and ``analyse``: what the records say."""
+"""The commands ``table``, ``analyse`` and ``figure``: what the records say."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from wsolbench.cli.common import Parser, add_command, add_results, titles, warn
+from wsolbench.cli.common import (
+    Parser,
+    add_command,
+    add_data_root,
+    add_results,
+    data_root,
+    names,
+    titles,
+    warn,
+)
 
 
 def add_table(sub: Any) -> Parser:
     """Add ``table``."""
     parser = add_command(
-        sub, "table", "Print the tables of a results folder, make its leaderboard.", _table
+        sub, "table", "Print the tables of a results folder, make its leaderboard and page.", _table
     )
     add_results(parser)
+    add_data_root(parser)
+    text = "pictures in the page: all there are data of, those that may be handed on, or none"
+    parser.add_argument("--pictures", default="all", choices=("all", "free", "none"), help=text)
     parser.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     text = "write threshold curves there as CSV"
     parser.add_argument("--curves", metavar="CSV", type=Path, help=text)
@@ -25,23 +37,22 @@ def add_table(sub: Any) -> Parser:
 
 def _table(arguments: argparse.Namespace) -> int:
     from wsolbench import few_shot, tables
-    from wsolbench.analysis import row_intervals
     from wsolbench.files import write_text
     from wsolbench.leaderboard import write_leaderboard
-    from wsolbench.results import load_results
+    from wsolbench.report.page import Source, write_page
 
-    results, _ = load_results(arguments.results)
-    intervals, _ = row_intervals(results, arguments.results)
-    warn(write_leaderboard(arguments.results, titles()))
+    board = write_leaderboard(arguments.results, titles())
+    source = Source(data_root(arguments), arguments.pictures)
+    warn([*board.problems, *write_page(arguments.results, board, titles(), source)])
     renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
-    text = renderers[arguments.format](results, titles(), intervals)
+    text = renderers[arguments.format](board.results, titles(), board.intervals)
     if arguments.format == "md":
-        text = f"{text}\n\n{few_shot.markdown(results, titles())}".strip()
+        text = f"{text}\n\n{few_shot.markdown(board.results, titles())}".strip()
     print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
-        tables.curves_csv(results, arguments.curves)
+        tables.curves_csv(board.results, arguments.curves)
     if arguments.few_shot is not None:
-        write_text(arguments.few_shot, few_shot.csv(results, titles()))
+        write_text(arguments.few_shot, few_shot.csv(board.results, titles()))
     return 0
 
 
@@ -61,4 +72,32 @@ def _analyse(arguments: argparse.Namespace) -> int:
 
     first, second = arguments.record, arguments.other
     print(analyse(first, titles()) if second is None else compare(first, second, titles()))
+    return 0
+
+
+def add_figure(sub: Any) -> Parser:
+    """Add ``figure``."""
+    text = "Draw a figure for a paper, as PDF and PNG, of the comparison that a record stands in."
+    parser = add_command(sub, "figure", text, _figure)
+    text = "pictures with maps and boxes, accuracy over the threshold, or over images a class"
+    parser.add_argument("kind", choices=("grid", "curve", "few-shot"), help=text)
+    text = "record in results/measured"
+    parser.add_argument("record", metavar="RECORD", type=Path, help=text)
+    text = "folder to write to (./figures)"
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("figures"), help=text)
+    text = "only these methods"
+    parser.add_argument("--method", metavar="M[,M2...]", type=names, default=[], help=text)
+    text = "images of the grid (a few that are chosen by nothing but their names)"
+    parser.add_argument("--images", metavar="ID[,ID2...]", type=names, default=[], help=text)
+    add_data_root(parser)
+    return parser
+
+
+def _figure(arguments: argparse.Namespace) -> int:
+    from wsolbench.report.figures import draw
+
+    kind, record, out = arguments.kind, arguments.record, arguments.out
+    shown = arguments.method, arguments.images
+    for file in draw(kind, record, out, titles(), data_root(arguments), *shown):
+        print(f"wrote {file}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsolbench import processes
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
@@ -57,7 +59,8 @@ class DecodedImages:
         self.side = resize
         self._paths = [sample.path for sample in samples]
         needed = len(samples) * resize * resize * 3
-        allowed = int(available_memory() * MEMORY_SHARE) if budget is None else budget
+        free = available_memory() * MEMORY_SHARE / processes.on_this_machine()
+        allowed = int(free) if budget is None else budget
         self.in_memory = needed <= allowed
         self.why = (
             f"{len(samples)} images of {resize}x{resize} take {needed / 2**30:.2f} GiB, "
@@ -173,19 +176,29 @@ class TrainLoader:
         """Batches of an epoch, or of the part that takes its place."""
         return len(self) if self._length is None else len(self._length.batches(epoch))
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of epoch number ``epoch``; any epoch can be asked for at any time.
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this process's part of each batch of epoch number ``epoch``.
+
+        Any epoch can be asked for at any time.
+
+        Args:
+            first: the batch to begin with, for a training that was interrupted.
 
         Raises:
             InputError: when an image is missing or damaged.
         """
         slack, size = self._images.side - self._crop, self._batch_size
         drawn = draw_places(self._seed, self._places(epoch), len(self._ids), slack, self._flip)
-        groups = _grouped(drawn.image.tolist(), size)[: self.batches(epoch)]
-        corners, flips = (t.split(size)[: len(groups)] for t in (drawn.corner, drawn.flip))
-        pixels = self._images.batches(groups)
-        for group, raw, corner, flip in zip(groups, pixels, corners, flips, strict=True):
-            yield self._batch(group, raw, corner, flip)
+        last = self.batches(epoch)
+        groups = _grouped(drawn.image.tolist(), size)[first:last]
+        corners, flips = (t.split(size)[first:last] for t in (drawn.corner, drawn.flip))
+        parts = [processes.own_part(range(len(group))) for group in groups]
+        images = [[group[i] for i in part] for group, (part, _) in zip(groups, parts, strict=True)]
+        drawings = zip(images, self._images.batches(images), parts, corners, flips, strict=True)
+        for of_part, raw, (part, borrowed), corner, flip in drawings:
+            batch = self._batch(of_part, raw, corner[part], flip[part])
+            whole = None if processes.count() == 1 else len(flip)
+            yield replace(batch, whole=whole, borrowed=borrowed)
 
     def _places(self, epoch: int) -> range:
         """Places of an epoch's images in the row of all epochs."""

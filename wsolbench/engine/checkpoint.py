@@ -1,16 +1,43 @@
-"""Checkpoints: the last one of a run, written whole or not at all."""
+"""Checkpoints: the last ones of a run, each written whole or not at all."""
 
 from __future__ import annotations
 
+import logging
+import random
 import zipfile
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
+
+log = logging.getLogger("wsolbench")
+
+#: checkpoints of a run that are kept: the newest and one to fall back on
+KEPT = 2
+
+
+@dataclass
+class Part:
+    """Where an epoch under way stands.
+
+    Attributes:
+        step: its finished steps, which say which images come next.
+        images: those of these steps.
+        sums: what the means of its losses are made from.
+        rng: state of the random numbers of each process.
+    """
+
+    step: int
+    images: int
+    sums: dict[str, Tensor]
+    rng: list[dict[str, Any]]
 
 
 @dataclass
@@ -19,11 +46,12 @@ class Progress:
 
     Attributes:
         epoch: finished epochs.
-        seconds: wall-clock time spent on them, over all interruptions.
+        seconds: wall-clock time spent, over all interruptions.
         images: images trained on.
         peak_memory: most bytes taken in training.
         history: one mapping of mean losses an epoch.
         origin: what made the weights beside the recipe: environment and pretrained weights.
+        part: the epoch under way; None between two epochs.
     """
 
     epoch: int = 0
@@ -32,20 +60,61 @@ class Progress:
     peak_memory: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
+    part: Part | None = None
 
 
-def save_checkpoint(file: Path, model: Any, optimizer: Any, progress: Progress) -> None:
+#: states of model and optimiser, and the progress
+Loaded = tuple[dict[str, Any], dict[str, Any], Progress]
+
+
+def save_checkpoint(
+    file: Path, model: Any, optimizer: Any, progress: Progress, kept: int = KEPT
+) -> None:
     """Write the states of model and optimiser beside ``progress``, whole or not at all.
 
+    What ``file`` held becomes ``<stem>.1.pt`` beside it, that becomes ``<stem>.2.pt``, and so on.
+
+    Args:
+        kept: checkpoints that stay, with this one.
+
     Raises:
-        WsolbenchError: when the disk is full or the folder cannot be written to; an earlier
-            checkpoint is left as it was.
+        WsolbenchError: when the disk is full or the folder cannot be written to; earlier
+            checkpoints are left as they were.
     """
-    state = {"model": model, "optimizer": optimizer, "progress": vars(progress)}
-    write_atomically(file, lambda stream: torch.save(state, stream))
+    part = progress.part and vars(progress.part)
+    state = {"model": model, "optimizer": optimizer, "progress": vars(progress) | {"part": part}}
+    fresh = _fresh(file)
+    write_atomically(fresh, lambda stream: torch.save(state, stream))
+    # Oldest first: a kill between two moves leaves gaps, but every checkpoint stays whole.
+    chain = [fresh, file, *(_older(file, age) for age in range(1, kept))]
+    for newer, older in reversed(list(pairwise(chain))):
+        if newer.is_file():
+            newer.replace(older)
+    for beyond in set(file.parent.glob(f"{file.stem}.*{file.suffix}")) - set(chain):
+        beyond.unlink()
 
 
-def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progress]:
+def checkpoints(file: Path) -> list[Path]:
+    """Return the checkpoints beside and including ``file``, the newest first."""
+    older = [f for f in file.parent.glob(f"{file.stem}.*{file.suffix}") if _age(f) > 0]
+    chain = [_fresh(file), file, *sorted(older, key=_age)]
+    return [found for found in chain if found.is_file()]
+
+
+def newest_checkpoint(file: Path) -> Loaded | None:
+    """Load the newest of :func:`checkpoints` that is whole; None when there is none.
+
+    Damaged ones are named in a warning and left as they are.
+    """
+    for candidate in checkpoints(file):
+        try:
+            return load_checkpoint(candidate)
+        except InputError as error:
+            log.warning("warning: %s; going on without it", error)
+    return None
+
+
+def load_checkpoint(file: Path) -> Loaded:
     """Return the states of model and optimiser, on the CPU, and the progress.
 
     Raises:
@@ -54,15 +123,17 @@ def load_checkpoint(file: Path) -> tuple[dict[str, Any], dict[str, Any], Progres
     try:
         check_sums(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return state["model"], state["optimizer"], Progress(**state["progress"])
+        progress = Progress(**state["progress"])
+        if progress.part is not None:
+            progress.part = Part(**state["progress"]["part"])
+        return state["model"], state["optimizer"], progress
     except Exception as error:  # damage makes the unpickler raise nearly anything
         raise unusable(file, error) from error
 
 
 def unusable(file: Path, error: Exception) -> InputError:
     """Say that a file is no checkpoint of this training."""
-    kind = type(error).__name__
-    return InputError(f"{file} is no usable checkpoint ({kind}); delete it to train again")
+    return InputError(f"{file} is no usable checkpoint ({type(error).__name__})")
 
 
 def check_sums(file: Path) -> None:
@@ -71,3 +142,39 @@ def check_sums(file: Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(damaged)
+
+
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """Everything that the next random number of this process depends on, as plain data."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "python": random.getstate(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_rng_state(state: dict[str, Any], device: torch.device) -> None:
+    """Go on with the random numbers where :func:`rng_state` was asked."""
+    torch.set_rng_state(state["torch"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _fresh(file: Path) -> Path:
+    return file.with_suffix(f".new{file.suffix}")
+
+
+def _older(file: Path, age: int) -> Path:
+    return file.with_suffix(f".{age}{file.suffix}")
+
+
+def _age(file: Path) -> int:
+    number = Path(file.stem).suffix.removeprefix(".")
+    return int(number) if number.isdecimal() else 0
