@@ -393,7 +393,7 @@ def test_list_names_what_there_is_one_line_each() -> None:
     found = {tuple(line.split()[:2]) for line in lines}
     assert found >= {("method", "sat"), ("method", "ts-cam"), ("method", "cam"), ("dataset", "cub")}
     protocols = {"sat", "ts-cam", "standard", "wsoleval"}
-    protocols |= {"standard-max", "standard-pas", "standard-ivr"}
+    protocols |= {"standard-max", "sat-sweep", "standard-pas", "standard-ivr"}
     assert {name for kind, name in found if kind == "protocol"} == protocols
 
 
