@@ -83,12 +83,8 @@ class SavedRun:
         check_precision(device, recipe.precision)
         # The weights come from the run's own file, not from where the backbone's once came from.
         allow_tf32(recipe.precision == "tf32")
-<<<<<<< HEAD
         bare = recipe.altered(pretrained=False)
         self.method, self.statistics = _built(bare, len(self.card.class_names))
-=======
-        self.method, self.statistics = _built(_bare(recipe), len(self.card.class_names))
->>>>>>> fewshot
         load_weights(folder, self.card, self.method)
         self.method.to(device).to(memory_format=torch.channels_last)
         self.method.eval()
@@ -283,15 +279,6 @@ def _on_grid(protocol: Protocol, threshold: float) -> float:
 def _softmax(logits: F.Map) -> F.Floats:
     shifted = np.exp(np.asarray(logits, np.float64) - logits.max())
     return np.asarray(shifted / shifted.sum())
-<<<<<<< HEAD
-=======
-
-
-def _bare(recipe: Recipe) -> Recipe:
-    """The recipe, and those it builds on, without published weights."""
-    inputs = {role: _bare(other) for role, other in recipe.inputs().items()}
-    return recipe.model_copy(update={"pretrained": False, **inputs})
->>>>>>> fewshot
 
 
 def _built(recipe: Recipe, classes: int) -> tuple[Method, InputStatistics]:
