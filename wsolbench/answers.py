@@ -21,7 +21,6 @@ from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.predictions import live_predictions, predict
 from wsolbench.protocol import Geometry, Protocol, load_protocol
-from wsolbench.recipe import Recipe
 from wsolbench.run import EVAL_BATCH, build_method
 from wsolbench.saved_run import Card, load_weights, read_card
 from wsolbench.scoring import Stream
@@ -79,7 +78,7 @@ class SavedRun:
         recipe = self.card.recipe
         check_precision(device, recipe.precision)
         # The weights come from the run's own file, not from where the backbone's once came from.
-        bare = _bare(recipe)
+        bare = recipe.altered(pretrained=False)
         self.method, self.statistics = build_method(bare, len(self.card.class_names), None)
         load_weights(folder, self.card, self.method)
         self.method.to(device).to(memory_format=torch.channels_last)
@@ -275,9 +274,3 @@ def _on_grid(protocol: Protocol, threshold: float) -> float:
 def _softmax(logits: F.Map) -> F.Floats:
     shifted = np.exp(np.asarray(logits, np.float64) - logits.max())
     return np.asarray(shifted / shifted.sum())
-
-
-def _bare(recipe: Recipe) -> Recipe:
-    """The recipe, and those it builds on, without published weights."""
-    source = None if recipe.source is None else _bare(recipe.source)
-    return recipe.model_copy(update={"pretrained": False, "source": source})

@@ -184,9 +184,9 @@ class Recipe(_Data):
         return {role: recipe for role, recipe in named.items() if recipe is not None}
 
     def altered(self, **fields: Any) -> Recipe:
-        """The recipe with other values in some fields, which are its source's too."""
-        source = None if self.source is None else self.source.altered(**fields)
-        return self.model_copy(update={**fields, "source": source})
+        """The recipe with other values in some fields, also of the runs that it builds on."""
+        inputs = {role: recipe.altered(**fields) for role, recipe in self.inputs().items()}
+        return self.model_copy(update={**fields, **inputs})
 
     def chain(self) -> list[Recipe]:
         """This recipe, and those of all runs that it builds on."""

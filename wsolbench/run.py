@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ from wsolbench.results import (
     record_name,
     save_result,
 )
-from wsolbench.saved_run import save_run
+from wsolbench.saved_run import CARD, save_run
 from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
 from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.validation import validation_line
@@ -236,8 +237,8 @@ class Run:
     def records(self) -> list[Result]:
         """The records of this run, if all are there, whole and as this code would make them.
 
-        They are not when a protocol's version, the weights or the commit has changed since, or the
-        training has gone on.
+        They are not when a protocol's version, the weights or the commit has changed since, or a
+        training has gone on, this one or one that it builds on.
         """
         return processes.of_first(self._whole_records)
 
@@ -256,13 +257,26 @@ class Run:
         return result
 
     def _is_current(self, result: Result, protocol: Protocol) -> bool:
-        trained = max((f.stat().st_mtime for f in checkpoints(self.checkpoint)), default=0.0)
+        trained = max((file.stat().st_mtime for file in self._trainings()), default=0.0)
         return (
             result.protocol.version == protocol.version
             and result.weights == weights_stamp(self.recipe, self.places)
             and result.scoring_commit == environment.code_state()[0]
-            and result.created.timestamp() >= trained
+            and trained <= result.created.timestamp() <= self._handed_on()
         )
+
+    def _handed_on(self) -> float:
+        """When the run was last written for others, which comes after its records."""
+        card = self.folder / CARD
+        if not self.folder.is_dir():  # only records are here
+            return math.inf
+        return card.stat().st_mtime if card.is_file() else 0.0
+
+    def _trainings(self) -> list[Path]:
+        """Checkpoints of this training and of those that it builds on."""
+        upon = (run for run in (self.source, self.targets, self.classifier) if run is not None)
+        below = (file for run in upon for file in run._trainings())
+        return [*checkpoints(self.checkpoint), *below]
 
     def execute(self) -> list[Result]:
         """Train unless that is done, score under each protocol, write and return the records.
@@ -297,7 +311,8 @@ class Run:
                 beside = outcome.table, self.examples(protocol)
                 log.info("wrote %s", save_result(result, self.places.results, *beside))
             results.append(result)
-        if processes.is_first():
+        # not where what is shared would answer with other class scores
+        if processes.is_first() and self.classifier is None:
             save_run(self.folder, self.method, results, self.dataset.class_names)
         return results
 

@@ -507,13 +507,14 @@ def test_killed_wherever_it_writes_it_loses_only_what_came_after_the_checkpoint(
         for where, after in (
             ("checkpoint", random.randrange(2)),
             ("scoring", random.randrange(15 + 12)),
-            (random.choice([".json", ".npz"]), 0),
+            (random.choice([".json", ".npz", "run.json", "safetensors"]), 0),
             ("leaderboard", 0),
         ):
             assert run_killed(where, after, ["run", *words]) == -9, f"it was not killed in {where}"
             if there.results.is_dir():
                 assert load_results(there.results).problems == []
-            assert len(records(there.results)) == (where == "leaderboard")
+            late = where in ("run.json", "safetensors", "leaderboard")
+            assert len(records(there.results)) == late
         with monkeypatch.context() as patch:
             patch.setattr(Run, "execute", lambda _: pytest.fail("something was done twice"))
             succeed("run", *words)

@@ -49,7 +49,7 @@ def images(count: int = 2, size: int = SIDE) -> Tensor:
     ("backbone", "args", "method", "layer", "grid"),
     [
         ("test_resnet", None, "plain-classifier", "trunk.layer4", (2, 2)),
-        ("vgg11", None, "cam", "neck", (4, 4)),
+        ("vgg11", None, "cam", "neck", (2, 2)),
         ("test_efficientnet", None, "plain-classifier", "trunk.bn2", (2, 2)),
         ("test_convnext", None, "plain-classifier", "trunk.norm_pre", (2, 2)),
         ("test_nfnet", None, "plain-classifier", "trunk.final_act", (2, 2)),
