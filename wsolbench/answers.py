@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsolbench.backbones import InputStatistics
+from wsolbench.building import build_method
 from wsolbench.classified import Classified
 from wsolbench.data.images import read_image
 from wsolbench.data.loader import EvalLoader
@@ -25,7 +26,7 @@ from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.predictions import live_predictions, predict
 from wsolbench.protocol import Geometry, Protocol, load_protocol
 from wsolbench.recipe import Recipe
-from wsolbench.run import EVAL_BATCH, build_method
+from wsolbench.run import EVAL_BATCH
 from wsolbench.saved_run import Card, load_weights, read_card
 from wsolbench.scoring import Stream
 from wsolbench.types import Box

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wsolbench import processes
+from wsolbench.building import method_options
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.files import sha256
 from wsolbench.layers import (
@@ -23,7 +24,6 @@ from wsolbench.layers import (
 from wsolbench.protocol import load_protocol
 from wsolbench.recipe import NO_BACKBONE, RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import DATASETS, METHODS, resource_text
-from wsolbench.run import method_options
 from wsolbench.validation import validation_line
 
 #: hex digits of the SHA-256 that tell two files of weights apart

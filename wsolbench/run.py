@@ -4,50 +4,48 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
 import torch
-from pydantic import ValidationError
 
 from wsolbench import backbones, environment, processes
+from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
 from wsolbench.cost import count_macs, count_parameters, localization_cost
 from wsolbench.data.loader import (
-    DecodedImages,
     EvalLoader,
-    Length,
     TrainLoader,
-    batches_an_epoch,
 )
 from wsolbench.dataset import (
-    Dataset,
     Sample,
     Split,
-    few_shots,
-    shuffled_labels,
-    splits_with_boxes,
 )
 from wsolbench.device import allow_tf32, check_precision
-from wsolbench.engine.checkpoint import KEPT, Progress, checkpoints
-from wsolbench.engine.trainer import Trainer, seed_all
+from wsolbench.engine.checkpoint import Progress, checkpoints
+from wsolbench.engine.trainer import Trainer
 from wsolbench.engine.weights import load_weights, state_digest
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
-from wsolbench.files import check_writable, sha256
-from wsolbench.method import Method, Options
+from wsolbench.files import check_writable
+from wsolbench.inputs import Places, SharedData, training_length
+from wsolbench.method import Method
 from wsolbench.metrics.derived import figures_without
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import fit, live_predictions
 from wsolbench.protocol import Geometry, Protocol, load_protocol
+from wsolbench.provenance import (
+    pretraining,
+    saw_imagenet,
+    supervision,
+    trained_weights,
+    weights_stamp,
+)
 from wsolbench.recipe import Recipe
-from wsolbench.registry import DATASETS, METHODS
 from wsolbench.results import (
     MEASURED,
     Clean,
@@ -57,7 +55,6 @@ from wsolbench.results import (
     InputStamp,
     ProtocolStamp,
     Result,
-    Weights,
     read_examples,
     read_result,
     read_table,
@@ -67,7 +64,6 @@ from wsolbench.results import (
 from wsolbench.saved_run import CARD, save_run
 from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
 from wsolbench.targets import check_threshold, find_boxes, freeze
-from wsolbench.validation import validation_line
 
 log = logging.getLogger("wsolbench")
 
@@ -75,89 +71,6 @@ log = logging.getLogger("wsolbench")
 EVAL_BATCH = 32
 #: how methods see images that no protocol scores
 WHOLE = Geometry(mode="direct")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes.
-
-    Attributes:
-        results: folder of records, checkpoints and the leaderboard.
-        weights_dir: folder of backbone weights, or None for timm's download.
-        maps: folder to save score maps in, or None.
-        weights: file of trained weights, for recipes that name its digest; else None.
-        kept: checkpoints of a training that stay.
-    """
-
-    results: Path
-    weights_dir: Path | None = None
-    maps: Path | None = None
-    weights: Path | None = None
-    kept: int = KEPT
-
-
-class SharedData:
-    """Datasets and decoded training images that the runs of one command share.
-
-    Args:
-        root: folder that contains the datasets' own folders.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
-
-    def dataset(self, recipe: Recipe) -> Dataset:
-        """Open the recipe's dataset.
-
-        Raises:
-            InputError: for an unknown name, or files that are missing or malformed.
-        """
-        key = (recipe.dataset, recipe.holdout)
-        if key not in self._datasets:
-            self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
-        return self._datasets[key]
-
-    def available(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
-        """Samples of each split as the recipe's method may see them.
-
-        Raises:
-            InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
-        """
-        dataset = self.dataset(recipe)
-        whole: dict[Split, Sequence[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
-        if not any(map(sees_boxes, recipe.chain())):
-            return whole
-        # What boxes trained, here or in an earlier run, must not choose a threshold.
-        boxed = splits_with_boxes(dataset)
-        return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
-
-    def splits(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
-        """Those of the available samples that the recipe uses, with the labels it gives them.
-
-        Raises:
-            InputError: as :meth:`available`, or when a class has fewer images than the recipe's
-                shots.
-        """
-        training, used = recipe.training, self.available(recipe)
-        if training.shots is not None:
-            names = self.dataset(recipe).class_names
-            used["train"] = few_shots(used["train"], training.shots, training.draw, names)
-        if training.train_labels == "shuffled":
-            used["train"] = shuffled_labels(used["train"], recipe.seed)
-        return used
-
-    def images(self, recipe: Recipe) -> DecodedImages:
-        """The recipe's training images; one set at a time, they may fill the memory."""
-        few = (recipe.shots, recipe.draw)
-        key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
-        if self._images is None or self._images[0] != key:
-            self._images = None
-            samples = self.splits(recipe)["train"]
-            self._images = key, DecodedImages(samples, recipe.resize)
-            log.info("training data: %s", self._images[1].why)
-        return self._images[1]
 
 
 class Run:
@@ -584,77 +497,6 @@ class Run:
         )
 
 
-def build_method(
-    recipe: Recipe, num_classes: int, weights_dir: Path | None
-) -> tuple[Method, backbones.InputStatistics]:
-    """Build a recipe's method with the seed's initialisation, and say what its backbone expects.
-
-    A source is built too, as it is before its training, and frozen.
-
-    Raises:
-        InputError: for an unknown method, option or backbone, or weights that do not fit.
-    """
-    if recipe.source is not None:
-        source, statistics = build_method(recipe.source, num_classes, weights_dir)
-        return build_upon(source.requires_grad_(False), recipe, num_classes), statistics
-    options = method_options(recipe)
-    seed_all(recipe.seed, "initialisation")
-    backbone = backbones.create(
-        recipe.backbone,
-        pretrained=recipe.pretrained,
-        image_size=recipe.image_size,
-        weights_dir=weights_dir,
-        args=recipe.backbone_args,
-    )
-    method = METHODS.get(recipe.method)(backbone, num_classes, options)
-    return method, backbones.input_statistics(backbone)
-
-
-def training_length(recipe: Recipe, images: int) -> Length | None:
-    """Return the length of a training that does not depend on how many images it uses.
-
-    Args:
-        recipe: what to do.
-        images: training images that there are, used or not.
-
-    Returns:
-        None where the training is whole epochs over all of them.
-    """
-    if recipe.iterations is None and recipe.shots is None:
-        return None
-    whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
-    return Length(recipe.iterations or whole, recipe.epochs)
-
-
-def sees_boxes(recipe: Recipe) -> bool:
-    """Whether the recipe's method declares that it trains on boxes."""
-    return METHODS.get(recipe.method).info.supervision == "boxes"
-
-
-def build_upon(source: Method, recipe: Recipe, num_classes: int) -> Method:
-    """Build a recipe's method on the method of its source.
-
-    Raises:
-        InputError: for an unknown method or option, or a source that it can do nothing with.
-    """
-    options = method_options(recipe)
-    return METHODS.get(recipe.method)(source, num_classes, options)
-
-
-def method_options(recipe: Recipe) -> Options:
-    """Return the recipe's options as its method's own type.
-
-    Raises:
-        InputError: for an unknown option or one of the wrong type.
-    """
-    cls = METHODS.get(recipe.method)
-    try:
-        return cls.Options.model_validate(recipe.options)
-    except ValidationError as error:
-        line = validation_line(error, list(cls.Options.model_fields), "option of the method")
-        raise InputError(f"{recipe.method}: {line}") from error
-
-
 def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
     """Refuse a protocol that needs held-out images under a recipe without any.
 
@@ -667,58 +509,3 @@ def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
                 f"protocol '{protocol.name}' chooses its threshold on held-out images and recipe "
                 f"'{recipe.name}' has none; add --set holdout=5 or take another --protocol"
             )
-
-
-def trained_weights(recipe: Recipe, places: Places) -> Path:
-    """Return the file of the weights that a recipe names by their digest.
-
-    Raises:
-        InputError: when it is missing or not that file any more.
-    """
-    file = places.weights
-    if file is None or not file.is_file() or not sha256(file).startswith(recipe.weights or "-"):
-        raise InputError(f"'{file}' is not the file whose SHA-256 begins with {recipe.weights}")
-    return file
-
-
-def weights_stamp(recipe: Recipe, places: Places) -> Weights | None:
-    """Name the weights that the training started from, with the SHA-256 of a local file."""
-    if recipe.weights is not None:
-        trained = trained_weights(recipe, places)
-        return Weights(name=trained.name, sha256=sha256(trained))
-    if not recipe.pretrained:
-        return None
-    file = backbones.weights_file(recipe.backbone, places.weights_dir)
-    return Weights(name=recipe.backbone, sha256=None if file is None else sha256(file))
-
-
-def pretraining(recipe: Recipe, places: Places) -> str | None:
-    """What the weights had seen, as the tag of the backbone's timm name says, or their file."""
-    recipe = recipe.training
-    if recipe.weights is not None:
-        return f"file {trained_weights(recipe, places).name}, SHA-256 {recipe.weights}"
-    return recipe.backbone.partition(".")[2] or None if recipe.pretrained else None
-
-
-def saw_imagenet(recipe: Recipe) -> bool:
-    """Whether the backbone's published weights, or what was trained on them, had seen ImageNet.
-
-    timm's tags name the data last: ``in1k``, ``in12k``, ``in21k`` or ``in22k``; those of
-    self-supervised training that was done there name it alone.
-    """
-    tag = recipe.backbone.partition(".")[2]
-    known = re.search(r"in(1|12|21|22)k|dino|mae", tag) is not None
-    return known and (recipe.pretrained or recipe.weights is not None)
-
-
-def supervision(recipe: Recipe) -> str:
-    """What the methods of a run and of all that it builds on saw beside the images."""
-    chain = recipe.chain()
-    kinds = {METHODS.get(r.method).info.supervision for r in chain}
-    seen: list[str] = [kind for kind in ("labels", "boxes") if kind in kinds]
-    if recipe.train_labels == "shuffled":
-        seen = [*(kind for kind in seen if kind != "labels"), "shuffled labels"]
-    others = ", ".join(r.method for r in chain[1:])
-    if others or "another run" in kinds:  # weights from a file do not say which
-        seen.append(f"another run ({others})" if others else "another run")
-    return ", ".join(seen) or "none"

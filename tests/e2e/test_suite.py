@@ -18,8 +18,8 @@ from wsolbench import suite
 from wsolbench.cli import benchmark_main
 from wsolbench.engine.trainer import Trainer
 from wsolbench.examples import chosen
+from wsolbench.inputs import SharedData
 from wsolbench.registry import DATASETS, METHODS
-from wsolbench.run import SharedData
 from wsolbench.types import Batch
 
 SET = ["pretrained=false", "image_size=32", "resize=36", "batch_size=8"]

@@ -13,7 +13,7 @@ from miniatures import pen, write
 from PIL import Image
 from trees import CLASSES
 
-from wsolbench import run
+from wsolbench import provenance
 from wsolbench.dataset import Dataset
 from wsolbench.errors import InputError
 from wsolbench.metrics.derived import figures_without
@@ -150,8 +150,8 @@ def test_the_real_list_of_overlaps(shared: Path, tmp_path: Path) -> None:
 def test_what_has_seen_imagenet(backbone: str, seen: bool) -> None:
     request = {"method": "sat", "dataset": "cub", "backbone": backbone}
     (recipe,) = make_request(request).recipes()
-    assert run.saw_imagenet(recipe) == seen
-    assert not run.saw_imagenet(recipe.model_copy(update={"pretrained": False}))
+    assert provenance.saw_imagenet(recipe) == seen
+    assert not provenance.saw_imagenet(recipe.model_copy(update={"pretrained": False}))
 
 
 def test_clean_figures_are_those_of_the_other_images(

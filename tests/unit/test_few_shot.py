@@ -21,11 +21,11 @@ from wsolbench import few_shot, tables
 from wsolbench.data.loader import DecodedImages, Length, TrainLoader
 from wsolbench.dataset import Sample, few_shots
 from wsolbench.errors import InputError
+from wsolbench.inputs import training_length
 from wsolbench.ranking import groups
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS
 from wsolbench.results import Result
-from wsolbench.run import training_length
 
 TITLES = {"alpha": "Alpha", "beta": "Beta"}
 NOWHERE = Path("nowhere")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from wsolbench.errors import InputError
 from wsolbench.layers import resolve
+from wsolbench.provenance import supervision
 from wsolbench.ranking import groups
 from wsolbench.recipe import Recipe
 from wsolbench.request import make_request
-from wsolbench.run import supervision
 
 LOOKS: dict[str, Any] = {"source": {"method": "trained"}, "options": {"layer": None}}
 TRAINED: dict[str, Any] = {

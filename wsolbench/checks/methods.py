@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from wsolbench import backbones, processes
+from wsolbench.building import build_method, method_options
 from wsolbench.checks.joined import run_joined
 from wsolbench.checks.outcome import (
     Check,
@@ -44,7 +45,6 @@ from wsolbench.protocol import load_protocol
 from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName
 from wsolbench.registry import METHODS
 from wsolbench.request import recipe_of, recipe_sections
-from wsolbench.run import build_method, method_options
 from wsolbench.types import Batch, Prediction
 
 #: the network that stands in for any backbone of timm that is no plain vision transformer

@@ -73,8 +73,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.engine.checkpoint import KEPT
     from wsolbench.environment import code_state
+    from wsolbench.inputs import Places, SharedData
     from wsolbench.leaderboard import write_leaderboard
-    from wsolbench.run import Places, Run, SharedData
+    from wsolbench.run import Run
 
     code_state()
     make_deterministic()

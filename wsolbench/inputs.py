@@ -1,0 +1,128 @@
+"""What the runs of a command read: where things lie, datasets, and how long to train."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from wsolbench.building import sees_boxes
+from wsolbench.data.loader import (
+    DecodedImages,
+    Length,
+    batches_an_epoch,
+)
+from wsolbench.dataset import (
+    Dataset,
+    Sample,
+    Split,
+    few_shots,
+    shuffled_labels,
+    splits_with_boxes,
+)
+from wsolbench.engine.checkpoint import KEPT
+from wsolbench.recipe import Recipe
+from wsolbench.registry import DATASETS
+
+log = logging.getLogger("wsolbench")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes.
+
+    Attributes:
+        results: folder of records, checkpoints and the leaderboard.
+        weights_dir: folder of backbone weights, or None for timm's download.
+        maps: folder to save score maps in, or None.
+        weights: file of trained weights, for recipes that name its digest; else None.
+        kept: checkpoints of a training that stay.
+    """
+
+    results: Path
+    weights_dir: Path | None = None
+    maps: Path | None = None
+    weights: Path | None = None
+    kept: int = KEPT
+
+
+class SharedData:
+    """Datasets and decoded training images that the runs of one command share.
+
+    Args:
+        root: folder that contains the datasets' own folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._datasets: dict[tuple[str, int], Dataset] = {}
+        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
+
+    def dataset(self, recipe: Recipe) -> Dataset:
+        """Open the recipe's dataset.
+
+        Raises:
+            InputError: for an unknown name, or files that are missing or malformed.
+        """
+        key = (recipe.dataset, recipe.holdout)
+        if key not in self._datasets:
+            self._datasets[key] = DATASETS.get(recipe.dataset)(self.root, recipe.holdout)
+        return self._datasets[key]
+
+    def available(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
+        """Samples of each split as the recipe's method may see them.
+
+        Raises:
+            InputError: as :meth:`dataset`, or when no boxes are held out for a method of boxes.
+        """
+        dataset = self.dataset(recipe)
+        whole: dict[Split, Sequence[Sample]] = {s: dataset.samples(s) for s in get_args(Split)}
+        if not any(map(sees_boxes, recipe.chain())):
+            return whole
+        # What boxes trained, here or in an earlier run, must not choose a threshold.
+        boxed = splits_with_boxes(dataset)
+        return boxed if sees_boxes(recipe.training) else {**whole, "val": boxed["val"]}
+
+    def splits(self, recipe: Recipe) -> dict[Split, Sequence[Sample]]:
+        """Those of the available samples that the recipe uses, with the labels it gives them.
+
+        Raises:
+            InputError: as :meth:`available`, or when a class has fewer images than the recipe's
+                shots.
+        """
+        training, used = recipe.training, self.available(recipe)
+        if training.shots is not None:
+            names = self.dataset(recipe).class_names
+            used["train"] = few_shots(used["train"], training.shots, training.draw, names)
+        if training.train_labels == "shuffled":
+            used["train"] = shuffled_labels(used["train"], recipe.seed)
+        return used
+
+    def images(self, recipe: Recipe) -> DecodedImages:
+        """The recipe's training images; one set at a time, they may fill the memory."""
+        few = (recipe.shots, recipe.draw)
+        key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
+        if self._images is None or self._images[0] != key:
+            self._images = None
+            samples = self.splits(recipe)["train"]
+            self._images = key, DecodedImages(samples, recipe.resize)
+            log.info("training data: %s", self._images[1].why)
+        return self._images[1]
+
+
+def training_length(recipe: Recipe, images: int) -> Length | None:
+    """Return the length of a training that does not depend on how many images it uses.
+
+    Args:
+        recipe: what to do.
+        images: training images that there are, used or not.
+
+    Returns:
+        None where the training is whole epochs over all of them.
+    """
+    if recipe.iterations is None and recipe.shots is None:
+        return None
+    whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
+    return Length(recipe.iterations or whole, recipe.epochs)
