@@ -171,7 +171,7 @@ def test_clean_figures_are_those_of_the_other_images(
     assert record["clean"] is None  # random weights have seen nothing
     assert record["dataset"]["holdout"] == "CUBv2"
     assert "pxap" in record["figures"]
-    monkeypatch.setattr(run, "saw_imagenet", lambda _: True)
+    monkeypatch.setattr("wsolbench.run.saw_imagenet", lambda _: True)
     said = succeed(*arguments, "--no-resume").out
     (record,) = records(tmp_path)
     assert "  without 5 test images that are in ImageNet: gt_known_loc " in said
