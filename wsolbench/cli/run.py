@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from wsolbench.cli.common import (
 from wsolbench.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from wsolbench.recipe import Recipe
     from wsolbench.request import Request
     from wsolbench.results import Result
@@ -69,32 +71,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from wsolbench.metrics.ahead import compile_ahead
 
     compiling = compile_ahead()  # beside the imports that follow
-    from wsolbench import few_shot, processes, tables
+    from wsolbench import processes
     from wsolbench.device import choose_device, make_deterministic
-    from wsolbench.engine.checkpoint import KEPT
     from wsolbench.environment import code_state
-    from wsolbench.inputs import Places, SharedData
     from wsolbench.leaderboard import write_leaderboard
-    from wsolbench.run import Run
 
     code_state()
     make_deterministic()
     device = processes.join(choose_device(arguments.device))
-    compiled = arguments.compile
-    data = SharedData(data_root(arguments))
-    folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
-
-    def prepared(recipe: Recipe, request: Request) -> Run:
-        places = Places(*folders, request.weights, arguments.keep_checkpoints or KEPT)
-        command = request.command(recipe, device.type, compiled)
-        return Run(recipe, data, places, device, command, compiled)
-
-    # refuse what can be refused before the first hour of training
-    first: dict[Any, Run] = {}
-    for recipe, request in plan:
-        if _apart(recipe) not in first:
-            first[_apart(recipe)] = prepared(recipe, request)
+    prepared = _preparer(arguments, device)
+    first = _firsts(plan, prepared)
     compiling.join()
     made: dict[Any, Result] = {}
     for number, (recipe, request) in enumerate(plan, 1):
@@ -106,10 +93,47 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(results)
         if processes.is_first():
             warn(write_leaderboard(arguments.results, titles()).problems)
-    shown = (render(made.values(), titles()) for render in (tables.terminal, few_shot.terminal))
-    print("\n" + "\n\n".join(text for text in shown if text) + "\n")
-    print(f"leaderboard: {arguments.results / 'leaderboard.md'}")
+    _show_tables(list(made.values()), arguments.results)
     return 0
+
+
+def _preparer(
+    arguments: argparse.Namespace, device: torch.device
+) -> Callable[[Recipe, Request], Run]:
+    """What builds a run of the command, and refuses what can be refused."""
+    from wsolbench.engine.checkpoint import KEPT
+    from wsolbench.inputs import Places, SharedData
+    from wsolbench.run import Run
+
+    data, compiled = SharedData(data_root(arguments)), arguments.compile
+    folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
+    kept = arguments.keep_checkpoints or KEPT
+
+    def prepared(recipe: Recipe, request: Request) -> Run:
+        places = Places(*folders, request.weights, kept)
+        command = request.command(recipe, device.type, compiled)
+        return Run(recipe, data, places, device, command, compiled)
+
+    return prepared
+
+
+def _firsts(
+    plan: Sequence[tuple[Recipe, Request]], prepared: Callable[[Recipe, Request], Run]
+) -> dict[tuple[object, ...], Run]:
+    """The first run of each kind: what is refused is so before the first hour of training."""
+    first: dict[tuple[object, ...], Run] = {}
+    for recipe, request in plan:
+        if _apart(recipe) not in first:
+            first[_apart(recipe)] = prepared(recipe, request)
+    return first
+
+
+def _show_tables(made: Sequence[Result], folder: Path) -> None:
+    from wsolbench import few_shot, tables
+
+    shown = (render(made, titles()) for render in (tables.terminal, few_shot.terminal))
+    print("\n" + "\n\n".join(text for text in shown if text) + "\n")
+    print(f"leaderboard: {folder / 'leaderboard.md'}")
 
 
 def _apart(recipe: Recipe) -> tuple[object, ...]:
