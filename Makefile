@@ -25,8 +25,9 @@ wheel: $(STAMP)
 	$(BIN)/python -m build --no-isolation > dist/log 2>&1 || { cat dist/log; exit 1; }
 	$(BIN)/python tests/wheel_contents.py dist
 
+# Two processes of one thread each: torch's threads wait for each other where cores are busy.
 pytest: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # make run ARGS="--method sat --dataset cub --data-root DIR"
 run: $(STAMP)

@@ -13,7 +13,7 @@ from trees import make_cub
 from wsolbench.registry import DATASETS
 
 _VARIABLE = "WSOLBENCH_SHARED"
-_MARK = ("reference data", True)
+_MARK = ["reference data", True]
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def tiny_toybirds(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note on the test's report that it asks for the reference data."""
     if "shared" in getattr(item, "fixturenames", ()):
-        item.user_properties.append(_MARK)
+        item.user_properties.append((str(_MARK[0]), _MARK[1]))
 
 
 # Outermost wrapper: what it writes after the yield comes below pytest's own summaries.
@@ -89,7 +89,7 @@ def pytest_terminal_summary(
         report.nodeid
         for reports in terminalreporter.stats.values()
         for report in reports
-        if _MARK in getattr(report, "user_properties", ())
+        if _MARK in map(list, getattr(report, "user_properties", ()))
     }
     tests = f"{len(nodes)} test{'' if len(nodes) == 1 else 's'}"
     if os.environ.get(_VARIABLE):

@@ -238,7 +238,9 @@ def test_a_checkpoint_is_scored_as_the_run_that_made_it(
         assert digest.startswith(record["recipe"]["weights"])
         assert record["pretraining"] == f"file checkpoint.pt, SHA-256 {digest[:10]}"
     assert found[0]["recipe_key"] != found[1]["recipe_key"]
-    page = (tmp_path / "results" / "leaderboard.md").read_text("utf-8").split("## Published")[0]
+    page = (
+        (tmp_path / "results" / "leaderboard.md").read_text("utf-8").split("## What they cost")[0]
+    )
     assert page.count("| SAT ") == 2
     assert str(tmp_path) not in page + "".join(r["command"] for r in found)
 
