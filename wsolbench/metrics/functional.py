@@ -56,7 +56,8 @@ def normalized_map(native: Map, rule: MapRule, frame: int) -> Map:
 
 def quantized(score: Map) -> NDArray[np.uint8]:
     """Truncate 255 times a map in [0, 1] to 8 bits."""
-    return (255 * score).astype(np.uint8)
+    levels = np.empty(score.shape, np.uint8)
+    return np.multiply(score, 255, out=levels, casting="unsafe")  # truncates, in one pass
 
 
 def _resize(score: Map, frame: int, interpolation: int) -> Map:
@@ -91,7 +92,7 @@ def _scaled(shifted: Map, epsilon: float) -> Map:
     # A range past the largest float, or one that the resizing flattened, has no normal form.
     if not (np.isfinite(span) and span > 0):
         return np.zeros_like(shifted)
-    return np.asarray(shifted / span)
+    return np.asarray(np.divide(shifted, span, out=shifted))
 
 
 # --------------------------------------------------------------------------------------- boxes
@@ -179,10 +180,11 @@ def _kept(score: Map, levels: NDArray[Any]) -> NDArray[np.uint8]:
     return kept
 
 
-def _ranks(score: Map, levels: NDArray[Any]) -> NDArray[np.uint16]:
+def _ranks(score: Map, levels: NDArray[Any]) -> sweep.Ranks:
     """How many of the ascending ``levels`` are below each pixel."""
-    if score.dtype == np.uint8:
-        return np.searchsorted(levels, np.arange(256)).astype(np.uint16).take(score)
+    if score.dtype == np.uint8:  # of 256 levels at most 255 are below a pixel
+        below = np.searchsorted(levels, np.arange(256)).astype(np.uint8)
+        return np.asarray(cv2.LUT(score, below), np.uint8)
     ranks = np.zeros(score.shape, np.uint16)
     for level in levels:
         ranks += score > level
@@ -249,13 +251,15 @@ def box_overlap(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     """Intersection (m, n) in pixels of boxes (m, 4) and (n, 4), both corners inclusive."""
     a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
     sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
-    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
+    sides = np.maximum(sides, 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def box_area(boxes: NDArray[Any]) -> Floats:
     """Area (m,) in pixels of boxes (m, 4), both corners inclusive."""
     boxes = np.asarray(boxes, np.float64)
-    return np.asarray(np.prod(boxes[..., _FAR] - boxes[..., _NEAR] + 1, axis=-1))
+    sides = boxes[..., _FAR] - boxes[..., _NEAR] + 1
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 # -------------------------------------------------------------------------------------- pixels

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from wsolbench.metrics.compiling import compiled
 
-Ranks = NDArray[np.uint16]
+Ranks = NDArray[np.uint8] | NDArray[np.uint16]
 Kept = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ _COLUMNS = 13
 _RUN_START, _RUN_END, _RUN_COLUMNS = 6, 7, 8
 #: eight kept pixels
 _ALL_KEPT = np.uint64(0x0101010101010101)
-_OUTSIDE = 1
+_NONE, _OUTSIDE = 0, 1
 _UNBOUNDED = 1 << 30
 
 
@@ -97,10 +97,13 @@ _EULER_BY_MASK = np.array([_euler(mask) for mask in range(256)], np.int8)
 def _by_rank(ranks: Ranks, cuts: int) -> tuple[_Int, Ints]:
     """Pixels (y << 16 | x) by rank, in raster order within each, and where each rank starts."""
     height, width = ranks.shape
-    starts = np.zeros(cuts + 2, np.int64)
+    # Neighbours tend to be of one rank, and what was just written is slow to be read again.
+    counts = np.zeros((4, cuts + 1), np.int64)
     for y in range(height):
         for x in range(width):
-            starts[ranks[y, x] + 1] += 1
+            counts[x & 3, ranks[y, x]] += 1
+    starts = np.zeros(cuts + 2, np.int64)
+    starts[1:] = counts[0] + counts[1] + counts[2] + counts[3]
     for rank in range(cuts + 1):
         starts[rank + 1] += starts[rank]
     order = np.empty(height * width, np.int32)
@@ -209,7 +212,7 @@ def _grow(
             elif other != root:
                 root = _merge(regions, root, other)
             else:  # two ways to the same region: a new hole, of any area
-                regions[root, _LIMIT] = _UNBOUNDED
+                regions[root, _LIMIT] = regions[_NONE, _LIMIT] = _UNBOUNDED
         if root == 0:
             root = used
             used += 1
@@ -237,7 +240,9 @@ def _tables(height: int, width: int) -> tuple[_Int, _Int, _Int]:
     # No two neighbours both start a region, so there are never more than half as many as pixels.
     most = (height * width + 1) // 2 + 2
     labels = np.zeros((height + 2) * (width + 2), np.int32)
-    return labels, np.empty((most, _COLUMNS), np.int32), np.empty(most, np.int32)
+    regions = np.empty((most, _COLUMNS), np.int32)
+    regions[_NONE, _LIMIT] = 0  # no hole yet
+    return labels, regions, np.empty(most, np.int32)
 
 
 @compiled
@@ -556,7 +561,8 @@ def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, F
         for region in range(_OUTSIDE + 1, used):
             if regions[region, _PARENT] == region and overlaps[region] > 0:
                 _raise(peaks, 0, regions[region, _BORN], overlaps[region])
-        _sweep_holes(order, starts, height, width, truth, far, peaks)
+        if regions[_NONE, _LIMIT] > 0:  # there ever was a hole
+            _sweep_holes(order, starts, height, width, truth, far, peaks)
     return boxes, _raised(peaks)
 
 
