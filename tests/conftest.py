@@ -54,7 +54,7 @@ def _tiny(name: str) -> Callable[[pytest.TempPathFactory], Path]:
 
 
 tiny_ilsvrc = _tiny("ilsvrc")
-tiny_openimages = _tiny("openimages30k")
+tiny_openimages30k = _tiny("openimages30k")
 tiny_tiny_imagenet = _tiny("tiny-imagenet")
 tiny_stanford_dogs = _tiny("stanford-dogs")
 tiny_stanford_cars = _tiny("stanford-cars")
