@@ -16,8 +16,7 @@ MASKED = {"openimages30k": ["pxap"], "oxford-pet": ["pxap", "gt_known_loc"]}
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_one_epoch_of_sat(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    module = {"openimages30k": "openimages"}.get(name, name.replace("-", "_"))
-    root = request.getfixturevalue(f"tiny_{module}")
+    root = request.getfixturevalue(f"tiny_{name.replace('-', '_')}")
     done = succeed(
         *("--method", "sat", "--dataset", name, "--data-root", root, "--results", tmp_path),
         *(*VIT, *SMALL, "--set", "holdout=1", "--epochs", "1", "--device", "cpu"),
