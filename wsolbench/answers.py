@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsolbench.backbones import InputStatistics
+from wsolbench.boxes import Cut, cut_box, in_image
 from wsolbench.building import build_method
 from wsolbench.classified import Classified
 from wsolbench.data.images import read_image
@@ -33,13 +34,6 @@ from wsolbench.types import Box
 
 #: endings of files that are images
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
-
-
-class Rule(NamedTuple):
-    """How a map of the run becomes a box: a protocol of one percentile, and a threshold."""
-
-    protocol: Protocol
-    threshold: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +93,7 @@ class SavedRun:
         )
         return live_predictions(self.method, loader, self.bf16)
 
-    def rule(self, protocol: str | None = None, threshold: float | None = None) -> Rule:
+    def cut(self, protocol: str | None = None, threshold: float | None = None) -> Cut:
         """Return how boxes are made: as a protocol chose when it scored the run.
 
         Args:
@@ -126,7 +120,7 @@ class SavedRun:
         chosen = scored.threshold if threshold is None else threshold
         if chosen is None:
             raise InputError(f"protocol '{name}' has no threshold; give one with --threshold T")
-        return Rule(_with_percentile(found, scored.percentile), _on_grid(found, chosen))
+        return Cut(_with_percentile(found, scored.percentile), _on_grid(found, chosen))
 
     def label(self, name: str) -> int:
         """Return the class of that name or number.
@@ -145,16 +139,16 @@ class SavedRun:
         )
 
     def answer(
-        self, images: Sequence[NDArray[np.uint8]], rule: Rule, label: int | None
+        self, images: Sequence[NDArray[np.uint8]], cut: Cut, label: int | None
     ) -> list[Answer]:
         """Say of images (H, W, 3) where the object is, and which.
 
         Args:
             images: at least one, of any sizes.
-            rule: how boxes are made.
+            cut: how maps become boxes.
             label: class whose maps are wanted; None for the predicted one.
         """
-        geometry, size = rule.protocol.geometry, self.card.recipe.image_size
+        geometry, size = cut.protocol.geometry, self.card.recipe.image_size
         side = eval_side(geometry, size)
         views = np.stack([eval_view(pixels, side, size) for pixels in images])
         planes = to_planes(torch.from_numpy(views).to(self.device))
@@ -162,27 +156,22 @@ class SavedRun:
         wanted = None if label is None else torch.full((len(images),), label, device=self.device)
         prediction = predict(self.method, batch, wanted, self.bf16)
         rows = image_rows(prediction, len(images))
-        return [self._answer(p, row, rule, label) for p, row in zip(images, rows, strict=True)]
+        return [self._answer(p, row, cut, label) for p, row in zip(images, rows, strict=True)]
 
-    def _answer(self, pixels: NDArray[np.uint8], row: Row, rule: Rule, label: int | None) -> Answer:
-        native, box, logits = row
-        score, found = None, None
-        if native is not None:
-            score, levels = F.protocol_map(native, rule.protocol)
-            found = F.largest_boxes(levels, np.array([rule.threshold]), rule.protocol.box)[0]
-        elif box is not None:
-            frame, size = rule.protocol.geometry.frame, self.card.recipe.image_size
-            found = F.given_box(box, size, frame, rule.protocol.box)[0]
+    def _answer(self, pixels: NDArray[np.uint8], row: Row, cut: Cut, label: int | None) -> Answer:
+        native, _, logits = row
+        score, found = cut_box(row, cut, self.card.recipe.image_size)
         if found is None:
             raise InputError(f"method '{self.card.recipe.method}' gives neither maps nor boxes")
+        geometry, size = cut.protocol.geometry, (pixels.shape[1], pixels.shape[0])
+        whole = np.array([0, 0, geometry.frame, geometry.frame], np.float64)
         predicted = None if logits is None else int(np.argmax(logits))
-        frame = rule.protocol.geometry.frame
         return Answer(
             pixels=pixels,
             native=native,
             score=score,
-            region=in_image((0, 0, frame, frame), pixels, rule.protocol.geometry),
-            box=in_image(found, pixels, rule.protocol.geometry),
+            region=in_image(whole, size, geometry),
+            box=in_image(found, size, geometry),
             label=predicted if label is None else label,
             probabilities=None if logits is None else _softmax(logits),
             dead=native is not None and F.is_dead(native),
@@ -193,16 +182,6 @@ class SavedRun:
         named = [name for name in order if name in self.card.scored]
         with_threshold = (n for n in named if self.card.scored[n].threshold is not None)
         return next(with_threshold, named[0])
-
-
-def in_image(box: Sequence[float], pixels: NDArray[np.uint8], geometry: Geometry) -> Box:
-    """Bring a box (4,) of the protocol's frame into pixels of an image (H, W, 3), and within it."""
-    height, width = pixels.shape[:2]
-    side = geometry.resize if geometry.mode == "crop" else geometry.frame
-    margin = (side - geometry.frame) // 2
-    x0, x1 = (min(max((float(x) + margin) * width / side, 0), width) for x in (box[0], box[2]))
-    y0, y1 = (min(max((float(y) + margin) * height / side, 0), height) for y in (box[1], box[3]))
-    return x0, y0, x1, y1
 
 
 class Found(NamedTuple):

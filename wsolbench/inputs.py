@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from wsolbench.building import sees_boxes
-from wsolbench.data.loader import (
-    DecodedImages,
-    Length,
-    batches_an_epoch,
-)
+from wsolbench.data.loader import DecodedImages, Length, batches_an_epoch
 from wsolbench.dataset import (
     Dataset,
     Sample,

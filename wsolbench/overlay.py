@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from wsolbench.answers import Answer, Found, Rule
+from wsolbench.answers import Answer, Found
+from wsolbench.boxes import Cut
 from wsolbench.files import write_atomically, write_text
 from wsolbench.saved_run import Card
 
@@ -23,7 +24,7 @@ _BOX = (255, 255, 255)
 _EDGE = (0, 0, 0)
 
 
-def write_answer(answer: Answer, found: Found, card: Card, rule: Rule, out: Path) -> dict[str, Any]:
+def write_answer(answer: Answer, found: Found, card: Card, cut: Cut, out: Path) -> dict[str, Any]:
     """Write what was said of an image below a folder, and return what the JSON holds.
 
     ``<name>.json`` and ``<name>.overlay.png``; ``<name>.npy`` is the method's own map (h, w) in
@@ -32,7 +33,7 @@ def write_answer(answer: Answer, found: Found, card: Card, rule: Rule, out: Path
     Raises:
         WsolbenchError: when a file cannot be written.
     """
-    content = described(answer, found, card, rule)
+    content = described(answer, found, card, cut)
     base = out / found.name
     native = answer.native
     if native is not None:
@@ -45,7 +46,7 @@ def write_answer(answer: Answer, found: Found, card: Card, rule: Rule, out: Path
     return content
 
 
-def described(answer: Answer, found: Found, card: Card, rule: Rule) -> dict[str, Any]:
+def described(answer: Answer, found: Found, card: Card, cut: Cut) -> dict[str, Any]:
     """Return an answer as JSON holds it; the box is x0, y0, x1, y1 in stored pixels."""
     height, width = answer.pixels.shape[:2]
     shown: list[int] = []
@@ -58,9 +59,8 @@ def described(answer: Answer, found: Found, card: Card, rule: Rule) -> dict[str,
         "classes": [_class(answer, card, label) for label in shown],
         "box": [round(value, 2) for value in answer.box],
         "dead_map": answer.dead,
-        "protocol": rule.protocol.name,
-        "threshold": round(rule.threshold, 6),
-        "percentile": next(iter(rule.protocol.map.percentiles()), None),
+        **cut.described(),
+        "threshold": round(cut.threshold, 6),
         "run": card.recipe.run_name(),
         "weights": card.sha256,
     }

@@ -11,9 +11,7 @@ from wsolbench.files import sha256
 from wsolbench.inputs import Places
 from wsolbench.recipe import Recipe
 from wsolbench.registry import METHODS
-from wsolbench.results import (
-    Weights,
-)
+from wsolbench.results import Weights
 
 
 def trained_weights(recipe: Recipe, places: Places) -> Path:

@@ -17,14 +17,8 @@ from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
 from wsolbench.cost import count_macs, count_parameters, localization_cost
-from wsolbench.data.loader import (
-    EvalLoader,
-    TrainLoader,
-)
-from wsolbench.dataset import (
-    Sample,
-    Split,
-)
+from wsolbench.data.loader import EvalLoader, TrainLoader
+from wsolbench.dataset import Sample, Split
 from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress, checkpoints
 from wsolbench.engine.trainer import Trainer

@@ -7,38 +7,15 @@ on held-out images before the other run starts. No test image has a say in them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import numpy as np
-
+from wsolbench.boxes import Cut, cut_box, in_image
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
-from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.protocol import Protocol
 from wsolbench.scoring import Scorers, Stream, choose
 from wsolbench.truth import Size, image_size
 from wsolbench.types import Box
-
-
-class Cut(NamedTuple):
-    """How maps become boxes.
-
-    Attributes:
-        protocol: with one percentile at most.
-        threshold: one of the protocol's.
-    """
-
-    protocol: Protocol
-    threshold: float
-
-    def described(self) -> dict[str, Any]:
-        """What a record says of it."""
-        return {
-            "protocol": self.protocol.name,
-            "threshold": self.threshold,
-            "percentile": next(iter(self.protocol.map.percentiles()), None),
-        }
 
 
 def check_threshold(protocol: Protocol, run: str) -> None:
@@ -98,14 +75,8 @@ def find_boxes(
 
 
 def _box(row: Row, cut: Cut, input_size: int, size: Size) -> Box:
-    score_map, own, _ = row
-    protocol, threshold = cut
-    if score_map is not None:
-        _, levels = F.protocol_map(score_map, protocol)
-        found = F.largest_boxes(levels, np.array([threshold]), protocol.box)[0].astype(np.float64)
-    elif own is not None:
-        found = F.given_box(own, input_size, protocol.geometry.frame, protocol.box)[0]
-    else:
+    _, found = cut_box(row, cut, input_size)
+    if found is None:
         raise InputError("a method without maps or boxes has nothing that another run can learn")
-    x0, y0, x1, y1 = F.image_boxes(found, size, protocol.geometry).tolist()
+    x0, y0, x1, y1 = in_image(found, size, cut.protocol.geometry)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else (0.0, 0.0, float(size[0]), float(size[1]))

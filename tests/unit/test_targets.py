@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsolbench.boxes import Cut
 from wsolbench.data.transforms import crop_flip_boxes
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
@@ -19,7 +20,7 @@ from wsolbench.protocol import Geometry, TruthRule, load_protocol
 from wsolbench.recipe import Recipe
 from wsolbench.request import make_request
 from wsolbench.results import read_result
-from wsolbench.targets import Cut, check_threshold, find_boxes, freeze
+from wsolbench.targets import check_threshold, find_boxes, freeze
 from wsolbench.types import Prediction
 
 ROOT = Path(__file__).resolve().parents[2]

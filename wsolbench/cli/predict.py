@@ -35,7 +35,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     make_deterministic()
     run = SavedRun(arguments.run, choose_device(arguments.device))
-    rule = run.rule(arguments.protocol, arguments.threshold)
+    cut = run.cut(arguments.protocol, arguments.threshold)
     label = None if arguments.label is None else run.label(arguments.label)
     files = image_files(arguments.images, arguments.out)
     check_writable(arguments.out)
@@ -43,9 +43,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     for read, problems in batches(files):
         warn(problems)
         unread += len(problems)
-        answers = run.answer([pixels for _, pixels in read], rule, label) if read else []
+        answers = run.answer([pixels for _, pixels in read], cut, label) if read else []
         for (found, _), answer in zip(read, answers, strict=True):
-            _say(write_answer(answer, found, run.card, rule, arguments.out))
+            _say(write_answer(answer, found, run.card, cut, arguments.out))
     if unread:
         rest = f"; those of the others are in {arguments.out}" if unread < len(files) else ""
         raise InputError(f"{unread} of {len(files)} images could not be read, see above{rest}")

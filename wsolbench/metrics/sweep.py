@@ -43,6 +43,7 @@ _RUN_START, _RUN_END, _RUN_COLUMNS = 6, 7, 8
 _ALL_KEPT = np.uint64(0x0101010101010101)
 _NONE, _OUTSIDE = 0, 1
 _UNBOUNDED = 1 << 30
+_ONE = np.uintp(1)
 
 
 # -------------------------------------------------------------------------------------- tables
@@ -119,11 +120,12 @@ def _by_rank(ranks: Ranks, cuts: int) -> tuple[_Int, Ints]:
 @compiled
 def _root(regions: _Int, region: int) -> int:
     """Region that ``region`` has become part of; halves the way for the next call."""
-    while regions[region, _PARENT] != region:
-        above = regions[regions[region, _PARENT], _PARENT]
-        regions[region, _PARENT] = above
-        region = above
-    return region
+    here, above = np.uintp(region), np.uintp(regions[region, _PARENT])
+    while above != here:
+        above = np.uintp(regions[above, _PARENT])
+        regions[here, _PARENT] = above
+        here, above = above, np.uintp(regions[above, _PARENT])
+    return int(np.int64(here))
 
 
 @compiled
@@ -158,6 +160,49 @@ def _start(regions: _Int, region: int, x: int, y: int, pixel: int, rank: int) ->
 
 
 @compiled
+def _neighbours(labels: _Int, p: np.uintp, stride: np.uintp, west: int) -> int:
+    """Mask of the neighbours of pixel ``p`` that are there.
+
+    Args:
+        labels: as in :func:`_grow`.
+        p: place of the pixel in it.
+        stride: pixels in a row of it.
+        west: mask of the pixel to the west, where that is the one just added; else 0.
+    """
+    if west:  # its neighbours are three columns of which two are known
+        mask = 16 | west >> 1 & 96 | west << 1 & 12
+    else:
+        mask = (
+            (labels[p + stride] != 0) * 4
+            + (labels[p + stride - _ONE] != 0) * 8
+            + (labels[p - _ONE] != 0) * 16
+            + (labels[p - stride - _ONE] != 0) * 32
+            + (labels[p - stride] != 0) * 64
+        )
+    return int(
+        mask
+        + (labels[p + _ONE] != 0) * 1
+        + (labels[p + stride + _ONE] != 0) * 2
+        + (labels[p - stride + _ONE] != 0) * 128
+    )
+
+
+@compiled
+def _add(region: _Int, p: int, x: int, y: int, mask: int, east: bool) -> None:
+    """Add a pixel to a region's row; ``east`` of one of its own that was just added."""
+    region[_SIZE] += 1
+    region[_RIGHT] = max(region[_RIGHT], x)
+    if not east:
+        region[_LEFT] = min(region[_LEFT], x)
+        region[_TOP] = min(region[_TOP], y)
+        region[_BOTTOM] = max(region[_BOTTOM], y)
+        region[_FIRST] = min(region[_FIRST], p)
+    region[_SQUARES] += _SQUARES_BY_MASK[mask]
+    region[_LIMIT] += _SQUARES_BY_MASK[mask]
+    region[_EULER] += _EULER_BY_MASK[mask]
+
+
+@compiled
 def _grow(
     pixels: _Int,
     rank: int,
@@ -169,6 +214,9 @@ def _grow(
     touched: _Int,
 ) -> tuple[int, int]:
     """Add the pixels of one rank.
+
+    Places are unsigned here wherever speed depends on them: that spares the compiled code a check
+    for negative ones at each access.
 
     Args:
         pixels: y << 16 | x of each.
@@ -184,53 +232,38 @@ def _grow(
     Returns:
         Rows in use, and the number of regions touched.
     """
-    count = 0
+    count = root = mask = before = 0
     steps = _DY * stride + _DX
     for i in range(len(pixels)):
         y, x = pixels[i] >> 16, pixels[i] & 0xFFFF
         p = (y + 1) * stride + x + 1
-        mask = (
-            (labels[p + 1] != 0) * 1
-            + (labels[p + stride + 1] != 0) * 2
-            + (labels[p + stride] != 0) * 4
-            + (labels[p + stride - 1] != 0) * 8
-            + (labels[p - 1] != 0) * 16
-            + (labels[p - stride - 1] != 0) * 32
-            + (labels[p - stride] != 0) * 64
-            + (labels[p - stride + 1] != 0) * 128
-        )
-        root = 0
-        for k in range(1, joins[mask, 0] + 1):
-            side = joins[mask, k]
-            other = _root(regions, labels[p + steps[side]])
-            if regions[other, _STAMP] != rank:
-                regions[other, _STAMP] = rank
-                touched[count] = other
-                count += 1
+        follows, before = p == before + 1, p
+        mask = _neighbours(labels, np.uintp(p), np.uintp(stride), mask if follows else 0)
+        ways = joins[np.uintp(mask), 0]
+        east = follows and ways == 1  # of a pixel of the only region here
+        if not east:
+            root = 0
+            for k in range(1, ways + 1):
+                other = _root(regions, labels[p + steps[joins[mask, k]]])
+                if regions[other, _STAMP] != rank:
+                    regions[other, _STAMP] = rank
+                    touched[count] = other
+                    count += 1
+                if root == 0:
+                    root = other
+                elif other != root:
+                    root = _merge(regions, root, other)
+                else:  # two ways to the same region: a new hole, of any area
+                    regions[root, _LIMIT] = regions[_NONE, _LIMIT] = _UNBOUNDED
             if root == 0:
-                root = other
-            elif other != root:
-                root = _merge(regions, root, other)
-            else:  # two ways to the same region: a new hole, of any area
-                regions[root, _LIMIT] = regions[_NONE, _LIMIT] = _UNBOUNDED
-        if root == 0:
-            root = used
-            used += 1
-            _start(regions, root, x, y, p, rank)
-            touched[count] = root
-            count += 1
-        labels[p] = root
-        if root == _OUTSIDE:  # whose measures nobody asks for
-            continue
-        regions[root, _SIZE] += 1
-        regions[root, _LEFT] = min(regions[root, _LEFT], x)
-        regions[root, _TOP] = min(regions[root, _TOP], y)
-        regions[root, _RIGHT] = max(regions[root, _RIGHT], x)
-        regions[root, _BOTTOM] = max(regions[root, _BOTTOM], y)
-        regions[root, _FIRST] = min(regions[root, _FIRST], p)
-        regions[root, _SQUARES] += _SQUARES_BY_MASK[mask]
-        regions[root, _LIMIT] += _SQUARES_BY_MASK[mask]
-        regions[root, _EULER] += _EULER_BY_MASK[mask]
+                root = used
+                used += 1
+                _start(regions, root, x, y, p, rank)
+                touched[count] = root
+                count += 1
+        labels[np.uintp(p)] = root
+        if root != _OUTSIDE:  # whose measures nobody asks for
+            _add(regions[np.uintp(root)], p, x, y, mask, east)
     return used, count
 
 
@@ -441,61 +474,46 @@ def _raised(peaks: Floats) -> Floats:
 
 
 @compiled
-def _score_regions(
+def _score(
     regions: _Int,
     rank: int,
     touched: _Int,
     count: int,
+    ring: int,
     truth: Floats,
     far: Ints,
     overlaps: Floats,
     peaks: Floats,
 ) -> None:
-    """Close the time in which each changed region had its old box, and overlap the new boxes."""
-    for i in range(count):
-        region = touched[i]
-        born = regions[region, _BORN]
-        if born > rank and overlaps[region] > 0:
-            _raise(peaks, rank, born, overlaps[region])
-        if regions[region, _PARENT] == region:
-            regions[region, _BORN] = rank
-            overlaps[region] = _best_overlap(
-                regions[region, _LEFT],
-                regions[region, _TOP],
-                min(regions[region, _RIGHT] + 1, far[0]),
-                min(regions[region, _BOTTOM] + 1, far[1]),
-                truth,
-            )
+    """Close the time in which each changed region had its old box, and overlap the new boxes.
 
-
-@compiled
-def _score_holes(
-    regions: _Int,
-    rank: int,
-    touched: _Int,
-    count: int,
-    truth: Floats,
-    far: Ints,
-    overlaps: Floats,
-    peaks: Floats,
-) -> None:
-    """Do the same for holes, whose contours run through the pixels round them."""
+    ``ring`` is 0 for regions and 1 for holes, whose contours run through the pixels round them.
+    """
     for i in range(count):
         region = touched[i]
         if region == _OUTSIDE:
             continue
         born = regions[region, _BORN]
-        if born < rank and overlaps[region] > 0:
-            _raise(peaks, born, rank, overlaps[region])
+        if born != rank and overlaps[region] > 0:
+            _raise(peaks, min(born, rank), max(born, rank), overlaps[region])
         if regions[region, _PARENT] == region:
             regions[region, _BORN] = rank
             overlaps[region] = _best_overlap(
-                regions[region, _LEFT] - 1,
-                regions[region, _TOP] - 1,
-                min(regions[region, _RIGHT] + 2, far[0]),
-                min(regions[region, _BOTTOM] + 2, far[1]),
+                regions[region, _LEFT] - ring,
+                regions[region, _TOP] - ring,
+                min(regions[region, _RIGHT] + 1 + ring, far[0]),
+                min(regions[region, _BOTTOM] + 1 + ring, far[1]),
                 truth,
             )
+
+
+@compiled
+def _close(regions: _Int, used: int, end: int, overlaps: Floats, peaks: Floats) -> None:
+    """Close the time of the boxes that are left when the last rank, ``end``, is reached."""
+    for region in range(_OUTSIDE + 1, used):
+        if regions[region, _PARENT] == region and overlaps[region] > 0:
+            born = regions[region, _BORN]
+            _raise(peaks, min(born, end), max(born, end), overlaps[region])
 
 
 @compiled
@@ -518,10 +536,8 @@ def _sweep_holes(
     for rank in range(cuts):
         pixels = order[starts[rank] : starts[rank + 1]]
         used, count = _grow(pixels, rank, labels, stride, _JOIN_4, regions, used, touched)
-        _score_holes(regions, rank, touched, count, truth, far, overlaps, peaks)
-    for region in range(_OUTSIDE + 1, used):
-        if regions[region, _PARENT] == region and overlaps[region] > 0:
-            _raise(peaks, regions[region, _BORN], cuts, overlaps[region])
+        _score(regions, rank, touched, count, 1, truth, far, overlaps, peaks)
+    _close(regions, used, cuts, overlaps, peaks)
 
 
 # ------------------------------------------------------------------------------------- public
@@ -554,13 +570,11 @@ def contours(ranks: Ranks, cuts: int, truth: Floats, far: Ints) -> tuple[Ints, F
         if count > 0:
             ahead = _lead(regions, rank, labels, stride, touched, count, leaders, ahead)
             if len(truth) > 0:
-                _score_regions(regions, rank, touched, count, truth, far, overlaps, peaks)
+                _score(regions, rank, touched, count, 0, truth, far, overlaps, peaks)
         if ahead > 0:
             _put_box(regions, _last(regions, leaders, ahead), boxes[rank - 1])
     if len(truth) > 0:
-        for region in range(_OUTSIDE + 1, used):
-            if regions[region, _PARENT] == region and overlaps[region] > 0:
-                _raise(peaks, 0, regions[region, _BORN], overlaps[region])
+        _close(regions, used, 0, overlaps, peaks)
         if regions[_NONE, _LIMIT] > 0:  # there ever was a hole
             _sweep_holes(order, starts, height, width, truth, far, peaks)
     return boxes, _raised(peaks)
