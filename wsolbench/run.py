@@ -56,7 +56,7 @@ from wsolbench.results import (
     save_result,
 )
 from wsolbench.saved_run import CARD, save_run
-from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of
+from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of, threads_beside
 from wsolbench.targets import check_threshold, find_boxes, freeze
 
 log = logging.getLogger("wsolbench")
@@ -392,7 +392,8 @@ class Run:
             stream = save_predictions(stream, folder)
         label = f"{self.recipe.method} {protocol.name} {split}"
         size, parts = self.recipe.image_size, self.dataset.part_names
-        return score(stream, samples, protocols, self.recipe.dataset, label, size, parts)
+        threads = threads_beside(self.device)
+        return score(stream, samples, protocols, self.recipe.dataset, label, size, parts, threads)
 
     def _eval(self, geometry: Geometry, samples: Sequence[Sample]) -> EvalLoader:
         return EvalLoader(

@@ -86,6 +86,16 @@ def score(
     return scorers
 
 
+def threads_beside(device: torch.device) -> int:
+    """How many threads measure images while a model computes on ``device``.
+
+    On the processor the model uses all cores, and each layer waits for the one that does something
+    else as well.
+    """
+    cores = usable_cores()
+    return max(1, cores // 4) if device.type == "cpu" else cores
+
+
 def _images(stream: Stream, waiting: dict[str, Sample]) -> Iterator[tuple[Sample, Row]]:
     """Image by image what a stream says of the samples, which it takes out of ``waiting``."""
     known = frozenset(waiting)

@@ -48,8 +48,8 @@ def _score(arguments: argparse.Namespace) -> int:
 
     def scorers(protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
         samples = dataset.samples(split)
-        stream, parts = source.stream(samples, split), dataset.part_names
-        return score(stream, samples, protocols, dataset.name, split, source.input_size, parts)
+        stream, parts, size = source.stream(samples, split), dataset.part_names, source.input_size
+        return score(stream, samples, protocols, dataset.name, split, size, parts, source.threads)
 
     scores, _, percentile = scores_of(protocol, scorers)
     for name, value in scores.figures.items():
@@ -65,11 +65,19 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 class _Source(NamedTuple):
-    """What is scored: a dataset, predictions of samples of a split, and the side of the input."""
+    """What is scored.
+
+    Attributes:
+        dataset: what its images are of.
+        stream: predictions of samples of a split.
+        input_size: side of the method's input in pixels; None where maps are all there is.
+        threads: how many measure images; None for one for each core.
+    """
 
     dataset: Dataset
     stream: Callable[[Sequence[Sample], Split], Stream]
-    input_size: int | None
+    input_size: int | None = None
+    threads: int | None = None
 
 
 def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
@@ -85,7 +93,7 @@ def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     holdout = _holdout(arguments) if held_out else 0
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
-    return _Source(dataset, lambda samples, split: saved_predictions(maps[split], samples), None)
+    return _Source(dataset, lambda samples, split: saved_predictions(maps[split], samples))
 
 
 def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
@@ -93,6 +101,7 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     from wsolbench.device import choose_device, make_deterministic
     from wsolbench.registry import DATASETS
     from wsolbench.run import check_holdout
+    from wsolbench.scoring import threads_beside
 
     for option in ("val_maps", "holdout"):
         if getattr(arguments, option) is not None:
@@ -105,8 +114,12 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), recipe.holdout)
     if tuple(dataset.class_names) != run.card.class_names:
         raise InputError(f"the run in '{arguments.run}' was trained on other classes")
-    geometry = protocol.geometry
-    return _Source(dataset, lambda samples, _: run.stream(samples, geometry), recipe.image_size)
+    return _Source(
+        dataset,
+        lambda samples, _: run.stream(samples, protocol.geometry),
+        recipe.image_size,
+        threads_beside(run.device),
+    )
 
 
 def _holdout(arguments: argparse.Namespace) -> int:
