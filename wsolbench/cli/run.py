@@ -72,11 +72,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
     compiling = compile_ahead()  # beside the imports that follow
     from wsolbench import processes
-    from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.device import choose_device, keep_freed_memory, make_deterministic
     from wsolbench.environment import code_state
     from wsolbench.leaderboard import write_leaderboard
 
     code_state()
+    keep_freed_memory()
     make_deterministic()
     device = processes.join(choose_device(arguments.device))
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
@@ -84,14 +85,16 @@ def _run(arguments: argparse.Namespace) -> int:
     first = _firsts(plan, prepared)
     compiling.join()
     made: dict[Any, Result] = {}
-    for number, (recipe, request) in enumerate(plan, 1):
-        what = (recipe.method, recipe.dataset, _which(recipe))
-        log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
-        run = first.pop(_apart(recipe), None) or prepared(recipe, request)
-        results = _results(run, arguments.resume)
-        made |= {result.identity(): result for result in results}
-        _say(results)
-        if processes.is_first():
+    try:
+        for number, (recipe, request) in enumerate(plan, 1):
+            what = (recipe.method, recipe.dataset, _which(recipe))
+            log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
+            run = first.pop(_apart(recipe), None) or prepared(recipe, request)
+            results = _results(run, arguments.resume)
+            made |= {result.identity(): result for result in results}
+            _say(results)
+    finally:  # also where a later run fails or is stopped
+        if made and processes.is_first():
             warn(write_leaderboard(arguments.results, titles()).problems)
     _show_tables(list(made.values()), arguments.results)
     return 0
