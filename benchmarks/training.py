@@ -41,7 +41,14 @@ from wsolbench.compiled import compile_method
 from wsolbench.cost import PeakMemory, wait_for
 from wsolbench.data.loader import DecodedImages, TrainLoader
 from wsolbench.dataset import Sample
-from wsolbench.device import allow_tf32, choose_device, emulates_bf16, has_tf32, make_deterministic
+from wsolbench.device import (
+    allow_tf32,
+    choose_device,
+    emulates_bf16,
+    has_tf32,
+    keep_freed_memory,
+    make_deterministic,
+)
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.environment import device_name
 from wsolbench.method import Method
@@ -353,6 +360,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="a third form: ours, compiled")
     arguments = parser.parse_args()
+    keep_freed_memory()
     make_deterministic()
     device = choose_device(arguments.device)
     arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
