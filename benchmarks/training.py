@@ -360,9 +360,9 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="a third form: ours, compiled")
     arguments = parser.parse_args()
-    keep_freed_memory()
     make_deterministic()
     device = choose_device(arguments.device)
+    keep_freed_memory(device)
     arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
     cores = f", {usable_cores()} cores" if device.type == "cpu" else ""
     print(f"{device_name(device)}{cores}, torch {torch.__version__}")

@@ -79,14 +79,15 @@ def make_deterministic() -> None:
     torch.backends.cuda.enable_mem_efficient_sdp(False)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc use freed memory again instead of handing it back to the system.
+def keep_freed_memory(device: torch.device) -> None:
+    """Let glibc use freed memory again instead of handing it back, where the processor computes.
 
-    On a processor each tensor of a training step would otherwise be made of fresh pages, which the
-    system clears one by one: half the time of a small convolutional network. Elsewhere (macOS,
-    musl) nothing happens.
+    Each tensor of a training step would otherwise be made of fresh pages, which the system clears
+    one by one: half the time of a small convolutional network. Elsewhere (macOS, musl) nothing
+    happens.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    known = device.type == "cpu" and os.name == "posix"
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if known else None
     if mallopt is not None:
         for parameter, value in _MALLOC:
             mallopt(parameter, value)

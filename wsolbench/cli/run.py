@@ -77,9 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from wsolbench.leaderboard import write_leaderboard
 
     code_state()
-    keep_freed_memory()
     make_deterministic()
     device = processes.join(choose_device(arguments.device))
+    keep_freed_memory(device)
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
     prepared = _preparer(arguments, device)
     first = _firsts(plan, prepared)
