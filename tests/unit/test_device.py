@@ -13,10 +13,13 @@ import resource, sys, torch
 from wsolbench.device import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory(torch.device("cpu"))
-torch.ones(1 << 25)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(1 << 25)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(4)  # until freed blocks lie where the next ones fit
+print(faults(10))
 """
 
 
