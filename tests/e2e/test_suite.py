@@ -17,6 +17,7 @@ from commands import CNN, SMALL, VIT, call, files_below, one_line, records, succ
 from wsolbench import suite
 from wsolbench.cli import benchmark_main
 from wsolbench.engine.trainer import Trainer
+from wsolbench.errors import WsolbenchError
 from wsolbench.examples import chosen
 from wsolbench.inputs import SharedData
 from wsolbench.registry import DATASETS, METHODS
@@ -219,6 +220,22 @@ def trained(tiny_cub: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scoring(tiny_cub: Path, file: Path, results: Path) -> list[object]:
     words = ["run", "--method", "sat", *VIT, *SMALL, "--dataset", "cub", "--data-root", tiny_cub]
     return [*words, "--weights", file, "--results", results]
+
+
+def test_what_was_done_before_a_failure_is_in_the_leaderboard(
+    tiny_cub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(trainer: Trainer) -> None:
+        raise WsolbenchError("the loss is NaN")
+
+    monkeypatch.setattr(Trainer, "run", fail)
+    done = call(
+        *("--method", "center-box,cam", "--dataset", "cub", "--data-root", tiny_cub),
+        *(*CNN, *SMALL, "--set", "holdout=1", "--results", tmp_path),
+        entry=benchmark_main,
+    )
+    assert (done.code, done.err) == (1, "error: the loss is NaN\n")
+    assert "Center baseline" in (tmp_path / "leaderboard.md").read_text("utf-8")
 
 
 def test_a_checkpoint_is_scored_as_the_run_that_made_it(
