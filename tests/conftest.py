@@ -10,10 +10,17 @@ import pytest
 from miniatures import MAKERS
 from trees import make_cub
 
-from wsolbench.registry import DATASETS
+from wsolbench.registry import DATASETS, METHODS
 
 _VARIABLE = "WSOLBENCH_SHARED"
 _MARK = ["reference data", True]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plugins() -> None:
+    """Find the project's plugins before a test replaces the table that they would go into."""
+    METHODS.names()
+    DATASETS.names()
 
 
 @pytest.fixture(scope="session")
