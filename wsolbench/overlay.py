@@ -59,8 +59,7 @@ def described(answer: Answer, found: Found, card: Card, cut: Cut) -> dict[str, A
         "classes": [_class(answer, card, label) for label in shown],
         "box": [round(value, 2) for value in answer.box],
         "dead_map": answer.dead,
-        **cut.described(),
-        "threshold": round(cut.threshold, 6),
+        **cut._replace(threshold=round(cut.threshold, 6)).described(),
         "run": card.recipe.run_name(),
         "weights": card.sha256,
     }
