@@ -319,8 +319,13 @@ def input_rates(loader: Epochs, step: Callable[[Batch], object], rounds: int) ->
     return Input(*(images / seconds for seconds in least))
 
 
-def photograph_loader(folder: Path, batch_size: int, device: torch.device) -> TrainLoader:
-    """The suite's own loader on drawn JPEGs of the size of photographs."""
+def photograph_loader(
+    folder: Path, batch_size: int, device: torch.device, cache: Path | None = None
+) -> TrainLoader:
+    """The suite's own loader on drawn JPEGs of the size of photographs.
+
+    With a ``cache`` memory has no room for them.
+    """
     rng = np.random.default_rng(0)
     samples = []
     for index in range(PHOTOGRAPHS):
@@ -328,7 +333,7 @@ def photograph_loader(folder: Path, batch_size: int, device: torch.device) -> Tr
         file = folder / f"{index}.jpg"
         coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(file, quality=90)
         samples.append(Sample(file.name, file, index % CLASSES))
-    images = DecodedImages(samples, RESIZED)
+    images = DecodedImages(samples, RESIZED, None if cache is None else 0, cache)
     statistics = ((0.5,) * 3,) * 2
     return TrainLoader(samples, images, batch_size, SIDE, 0.5, *statistics, 0, False, device)
 
@@ -341,14 +346,18 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
     method = build("sat", "DeiT-Tiny", device).train()
     allow_tf32(precision == "tf32")
     step = step_of(setting, method, _calls(method)[0])
-    with tempfile.TemporaryDirectory() as folder:
-        loader = photograph_loader(Path(folder), size, device)
-        rates = input_rates(loader, step, min(arguments.rounds, 2))
-    _print_row(["SAT, DeiT-Tiny", *(f"{name}, images/s" for name in Input._fields), "share"])
-    _print_row(["---"] * (2 + len(rates)))
-    share = f"{100 * rates.together / rates.synthetic:.0f}%"
+    _print_row(
+        ["SAT, DeiT-Tiny", "decoded images", *(f"{n}, images/s" for n in Input._fields), "share"]
+    )
+    _print_row(["---"] * (3 + len(Input._fields)))
     shown = "fp32" if precision == "32" else precision
-    _print_row([shown, *(f"{rate:.1f}" for rate in rates), share])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for where, cache in (("in memory", None), ("on a disk", folder / "cache")):
+            loader = photograph_loader(folder, size, device, cache)
+            rates = input_rates(loader, step, min(arguments.rounds, 2))
+            share = f"{100 * rates.together / rates.synthetic:.0f}%"
+            _print_row([shown, where, *(f"{rate:.1f}" for rate in rates), share])
 
 
 def main() -> None:

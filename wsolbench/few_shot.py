@@ -29,6 +29,8 @@ from wsolbench.tables import (
     Titles,
     commit_of,
     device_of,
+    latex_table,
+    latex_text,
     markdown_table,
     markdown_text,
     one_line,
@@ -166,6 +168,11 @@ def markdown(results: Iterable[Result], titles: Titles) -> str:
     return "\n\n".join(_markdown_chart(chart, titles) for chart in charts(results))
 
 
+def latex(results: Iterable[Result], titles: Titles) -> str:
+    """Return one table a chart in LaTeX, for the package booktabs; "" where there are none."""
+    return "\n\n".join(_latex_chart(chart, titles) for chart in charts(results))
+
+
 def terminal(results: Iterable[Result], titles: Titles) -> str:
     """Return all charts as plain tables; "" where there are none."""
     return "\n\n".join(_terminal_chart(chart, titles) for chart in charts(results))
@@ -254,6 +261,12 @@ def _markdown_chart(chart: Chart, titles: Titles) -> str:
         "</details>",
     )
     return "\n\n".join(parts)
+
+
+def _latex_chart(chart: Chart, titles: Titles) -> str:
+    columns, rows = _cells(chart, titles)
+    cells = [list(map(latex_text, row)) for row in rows]
+    return latex_table(f"{_heading(chart)}. {notes(chart)}", columns, cells, _TEXTS)
 
 
 def _terminal_chart(chart: Chart, titles: Titles) -> str:

@@ -49,10 +49,12 @@ class SharedData:
 
     Args:
         root: folder that contains the datasets' own folders.
+        cache: folder for decoded training images that do not fit in memory, or None.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
         self.root = root
+        self._cache = cache
         self._datasets: dict[tuple[str, int], Dataset] = {}
         self._images: tuple[tuple[object, ...], DecodedImages] | None = None
 
@@ -103,7 +105,7 @@ class SharedData:
         if self._images is None or self._images[0] != key:
             self._images = None
             samples = self.splits(recipe)["train"]
-            self._images = key, DecodedImages(samples, recipe.resize)
+            self._images = key, DecodedImages(samples, recipe.resize, cache=self._cache)
             log.info("training data: %s", self._images[1].why)
         return self._images[1]
 

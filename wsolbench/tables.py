@@ -136,6 +136,31 @@ def markdown_text(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
+def latex_table(
+    caption: str, columns: Sequence[str], cells: Iterable[Sequence[str]], texts: int
+) -> str:
+    """Return a table for the package booktabs, the first ``texts`` columns of it flush left.
+
+    Args:
+        caption, columns: plain text.
+        cells: what LaTeX shall set, escaped with :func:`latex_text` where it is text.
+    """
+    lines = (
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(caption)}}}",
+        rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
+        r"\toprule",
+        _latex_row(map(latex_text, columns)),
+        r"\midrule",
+        *map(_latex_row, cells),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    )
+    return "\n".join(lines)
+
+
 def latex_text(text: str) -> str:
     """Escape what LaTeX would take for more than text."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
@@ -465,20 +490,7 @@ def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
         [_latex_cell(text, marked.get((row, c))) for c, text in zip(columns, of, strict=True)]
         for row, of in enumerate(rows)
     ]
-    lines = (
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{latex_text(f'{heading(group)}. {notes(group, intervals)}')}}}",
-        rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}",
-        r"\toprule",
-        _latex_row(map(latex_text, columns)),
-        r"\midrule",
-        *map(_latex_row, cells),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    )
-    return "\n".join(lines)
+    return latex_table(f"{heading(group)}. {notes(group, intervals)}", columns, cells, texts)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

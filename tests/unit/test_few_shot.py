@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -232,6 +233,18 @@ def test_tables_say_spread_runs_and_length() -> None:
     shown = few_shot.terminal(GRID, TITLES)
     assert "42.00 ± 1.00 (3)" in shown
     assert few_shot.markdown(FULL, TITLES) == few_shot.terminal(FULL, TITLES) == ""
+
+
+def test_latex_has_the_rows_of_the_page() -> None:
+    page, text = few_shot.markdown(GRID, TITLES), few_shot.latex(GRID, TITLES)
+    ours = [line for line in page.splitlines() if line.startswith("|")]
+    theirs = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(theirs) == len(ours) - 1  # less the line under the headings
+    spec = re.search(r"begin{tabular}{(l+)(r+)}", text)
+    assert spec
+    assert {row.count(" & ") + 1 for row in theirs} == {len(spec[1] + spec[2])}
+    assert r"$\pm$" in text
+    assert few_shot.latex(FULL, TITLES) == ""
 
 
 def test_the_data_are_one_line_a_figure_of_a_point() -> None:

@@ -250,12 +250,13 @@ def test_images_are_decoded_once_where_they_fit(
 def test_the_choice_is_explained(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "available_memory", lambda: 2**31)
     assert DecodedImages(samples, RESIZE).why == (
-        "24 images of 40x40 take 0.00 GiB, 1.00 GiB allowed: kept in memory"
+        "24 images of 40x40 take 0.00 GiB, 1.00 GiB of memory allowed: kept in memory"
     )
     large = DecodedImages(samples * 1000, 256)
     assert not large.in_memory
     assert large.why == (
-        "24000 images of 256x256 take 4.39 GiB, 1.00 GiB allowed: decoded in every epoch"
+        "24000 images of 256x256 take 4.39 GiB, 1.00 GiB of memory allowed: "
+        "decoded in every epoch (see --cache)"
     )
 
 

@@ -56,6 +56,8 @@ def add_run(sub: Any) -> Parser:
     add("--draws", metavar="N", type=int, help=text)
     text = "folder with <timm name>.safetensors (else timm downloads)"
     add("--weights-dir", metavar="DIR", type=Path, help=text)
+    text = "folder on a fast disk for decoded training images that memory has no room for"
+    add("--cache", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
     add("--compile", action="store_true", help="use torch.compile: slow to start, then faster")
     add_results(parser)
@@ -108,7 +110,7 @@ def _preparer(
     from wsolbench.inputs import Places, SharedData
     from wsolbench.run import Run
 
-    data, compiled = SharedData(data_root(arguments)), arguments.compile
+    data, compiled = SharedData(data_root(arguments), arguments.cache), arguments.compile
     folders = (arguments.results, arguments.weights_dir, arguments.save_maps)
     kept = arguments.keep_checkpoints or KEPT
 

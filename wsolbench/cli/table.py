@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsolbench.cli.common import (
     Parser,
@@ -16,6 +16,9 @@ from wsolbench.cli.common import (
     titles,
     warn,
 )
+
+if TYPE_CHECKING:
+    from wsolbench.leaderboard import Board
 
 
 def add_table(sub: Any) -> Parser:
@@ -44,16 +47,27 @@ def _table(arguments: argparse.Namespace) -> int:
     board = write_leaderboard(arguments.results, titles())
     source = Source(data_root(arguments), arguments.pictures)
     warn([*board.problems, *write_page(arguments.results, board, titles(), source)])
-    renderers = {"md": tables.markdown, "csv": tables.csv, "latex": tables.latex}
-    text = renderers[arguments.format](board.results, titles(), board.intervals)
-    if arguments.format == "md":
-        text = f"{text}\n\n{few_shot.markdown(board.results, titles())}".strip()
+    text = _in_format(arguments.format, board)
     print(text.rstrip("\n") or "no runs yet")
     if arguments.curves is not None:
         tables.curves_csv(board.results, arguments.curves)
     if arguments.few_shot is not None:
         write_text(arguments.few_shot, few_shot.csv(board.results, titles()))
     return 0
+
+
+def _in_format(name: str, board: Board) -> str:
+    """All tables; in CSV those of few training images are a file of their own."""
+    from wsolbench import few_shot, tables
+
+    if name == "csv":
+        return tables.csv(board.results, titles(), board.intervals)
+    whole, few = {
+        "md": (tables.markdown, few_shot.markdown),
+        "latex": (tables.latex, few_shot.latex),
+    }[name]
+    parts = whole(board.results, titles(), board.intervals), few(board.results, titles())
+    return "\n\n".join(filter(None, parts))
 
 
 def add_analyse(sub: Any) -> Parser:

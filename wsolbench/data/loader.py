@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsolbench import processes
+from wsolbench.data.cache import DecodedCache
 from wsolbench.data.images import read_image, resize_image
 from wsolbench.data.memory import available_memory
 from wsolbench.data.transforms import (
@@ -43,30 +45,41 @@ BATCHES_AHEAD = 2
 
 
 class DecodedImages:
-    """Images resized to ``side`` x ``side`` (aspect ignored), decoded once if they fit in memory.
+    """Images resized to ``side`` x ``side`` (aspect ignored), decoded once where they fit.
 
     Args:
         samples: what to decode; images are asked for by their position here.
         resize: side in pixels.
         budget: bytes the images may take; None for :data:`MEMORY_SHARE` of the available memory.
+        cache: folder to keep them in where memory has no room for them; None for none.
 
     Attributes:
         side: ``resize``.
-        in_memory: whether images are kept after they were first decoded.
-        why: one line with the sizes that decided it.
+        in_memory: whether images are kept in memory after they were first decoded.
+        why: one line with the sizes that decided where they are kept.
+
+    Raises:
+        InputError: when the folder is needed and cannot be written to.
     """
 
-    def __init__(self, samples: Sequence[Sample], resize: int, budget: int | None = None) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        resize: int,
+        budget: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
         self.side = resize
         self._samples = samples
         needed = len(samples) * resize * resize * 3
         free = available_memory() * MEMORY_SHARE / processes.on_this_machine()
         allowed = int(free) if budget is None else budget
         self.in_memory = needed <= allowed
+        used = None if self.in_memory else cache
+        self._cache = None if used is None else DecodedCache(used, resize)
         self.why = (
             f"{len(samples)} images of {resize}x{resize} take {needed / 2**30:.2f} GiB, "
-            f"{allowed / 2**30:.2f} GiB allowed: "
-            + ("kept in memory" if self.in_memory else "decoded in every epoch")
+            f"{allowed / 2**30:.2f} GiB of memory allowed: {self._where(cache)}"
         )
         # pages are taken when they are first written, so the first epoch fills this gradually
         kept = len(samples) if self.in_memory else 0
@@ -101,8 +114,16 @@ class DecodedImages:
             return (self._store[np.asarray(group)] for group in groups)
         return _stacked(self.__getitem__, groups)
 
+    def _where(self, cache: Path | None) -> str:
+        if self.in_memory:
+            return "kept in memory"
+        return f"kept in {cache}" if cache else "decoded in every epoch (see --cache)"
+
     def _decode(self, index: int) -> Pixels:
-        return resize_image(read_image(self._samples[index].path), (self.side, self.side))
+        path = self._samples[index].path
+        if self._cache is not None:
+            return self._cache.read(path)
+        return resize_image(read_image(path), (self.side, self.side))
 
 
 class Length(NamedTuple):
