@@ -242,9 +242,8 @@ def _below(path: Path, out: Path) -> list[Found]:
 
 
 def _with_percentile(protocol: Protocol, percentile: float | None) -> Protocol:
-    return next(
-        (p for p in protocol.candidates() if p.map.percentiles() == (percentile,)), protocol
-    )
+    of_it = (p for p in protocol.candidates() if p.map.only_percentile == percentile)
+    return next(of_it, protocol)
 
 
 def _on_grid(protocol: Protocol, threshold: float) -> float:

@@ -29,7 +29,7 @@ class Cut(NamedTuple):
         return {
             "protocol": self.protocol.name,
             "threshold": self.threshold,
-            "percentile": next(iter(self.protocol.map.percentiles()), None),
+            "percentile": self.protocol.map.only_percentile,
         }
 
 

@@ -111,6 +111,17 @@ class MapRule(_Data):
             return ()
         return self.percentile if isinstance(self.percentile, tuple) else (self.percentile,)
 
+    @property
+    def only_percentile(self) -> float | None:
+        """The percentile where there is one, None where none is needed.
+
+        Raises:
+            ValueError: where several are still to choose from.
+        """
+        if isinstance(self.percentile, tuple):
+            raise ValueError("one percentile is still to be chosen")
+        return self.percentile
+
 
 class BoxRule(_Data):
     """How levels become boxes.

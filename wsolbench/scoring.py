@@ -140,8 +140,7 @@ def scores_of(protocol: Protocol, scorers: Scorers) -> Outcome:
     if protocol.selection.kind == "held-out":
         protocol, threshold = choose(protocol, scorers)
     (test,) = scorers([protocol], "test")
-    percentile = next(iter(protocol.map.percentiles()), None)
-    return Outcome(test.compute(threshold), test.image_table(), percentile)
+    return Outcome(test.compute(threshold), test.image_table(), protocol.map.only_percentile)
 
 
 def choose(protocol: Protocol, scorers: Scorers) -> tuple[Protocol, float | None]:
