@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -16,46 +14,26 @@ from wsolbench import backbones, environment, processes
 from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
-from wsolbench.cost import count_macs, count_parameters, localization_cost
+from wsolbench.cost import count_macs, localization_cost
 from wsolbench.data.loader import EvalLoader, TrainLoader
 from wsolbench.dataset import Sample, Split
 from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress, checkpoints
 from wsolbench.engine.trainer import Trainer
-from wsolbench.engine.weights import load_weights, state_digest
+from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable
 from wsolbench.inputs import Places, SharedData, training_length
 from wsolbench.method import Method
-from wsolbench.metrics.derived import figures_without
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import fit, live_predictions
 from wsolbench.protocol import Geometry, Protocol, load_protocol
-from wsolbench.provenance import (
-    pretraining,
-    saw_imagenet,
-    supervision,
-    trained_weights,
-    weights_stamp,
-)
+from wsolbench.provenance import trained_weights, weights_stamp
 from wsolbench.recipe import Recipe
-from wsolbench.results import (
-    MEASURED,
-    Clean,
-    Cost,
-    DatasetStamp,
-    Inference,
-    InputStamp,
-    ProtocolStamp,
-    Result,
-    read_examples,
-    read_result,
-    read_table,
-    record_name,
-    save_result,
-)
-from wsolbench.saved_run import CARD, save_run
+from wsolbench.recording import input_stamp, make_cost, make_record
+from wsolbench.results import MEASURED, Inference, InputStamp, Result, save_result
+from wsolbench.saved_run import save_run
 from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of, threads_beside
 from wsolbench.targets import check_threshold, find_boxes, freeze
 
@@ -142,52 +120,6 @@ class Run:
         for file in checkpoints(self.checkpoint) if processes.is_first() else ():
             file.unlink()
 
-    def records(self) -> list[Result]:
-        """The records of this run, if all are there, whole and as this code would make them.
-
-        They are not when a protocol's version, the weights or the commit has changed since, or a
-        training has gone on, this one or one that it builds on.
-        """
-        return processes.of_first(self._whole_records)
-
-    def _whole_records(self) -> list[Result]:
-        try:
-            found = [self._recorded(protocol) for protocol in self.protocols]
-        except InputError:  # missing or damaged
-            return []
-        return found if all(map(self._is_current, found, self.protocols)) else []
-
-    def _recorded(self, protocol: Protocol) -> Result:
-        name = record_name(self.recipe, protocol.name, self.fingerprint, self.device.type)
-        result = read_result(self.places.results / MEASURED / name)
-        if result.table is not None:
-            read_table(result, self.places.results)
-        if result.examples is not None:
-            read_examples(result, self.places.results)
-        return result
-
-    def _is_current(self, result: Result, protocol: Protocol) -> bool:
-        trained = max((file.stat().st_mtime for file in self._trainings()), default=0.0)
-        return (
-            result.protocol.version == protocol.version
-            and result.weights == weights_stamp(self.recipe, self.places)
-            and result.scoring_commit == environment.code_state()[0]
-            and trained <= result.created.timestamp() <= self._handed_on()
-        )
-
-    def _handed_on(self) -> float:
-        """When the run was last written for others, which comes after its records."""
-        card = self.folder / CARD
-        if not self.folder.is_dir():  # only records are here
-            return math.inf
-        return card.stat().st_mtime if card.is_file() else 0.0
-
-    def _trainings(self) -> list[Path]:
-        """Checkpoints of this training and of those that it builds on."""
-        upon = (run for run in (self.source, self.targets, self.classifier) if run is not None)
-        below = (file for run in upon for file in run._trainings())
-        return [*checkpoints(self.checkpoint), *below]
-
     def execute(self) -> list[Result]:
         """Train unless that is done, score under each protocol, write and return the records.
 
@@ -214,9 +146,8 @@ class Run:
             started = time.perf_counter()
             outcome = self.score(protocol)
             seconds = time.perf_counter() - started
-            result = self._record(
-                protocol, outcome, progress, self._cost(progress, seconds, inference)
-            )
+            cost = make_cost(self, progress, seconds, inference)
+            result = make_record(self, protocol, outcome, progress, cost)
             if processes.is_first():
                 beside = outcome.table, self.examples(protocol)
                 log.info("wrote %s", save_result(result, self.places.results, *beside))
@@ -291,7 +222,7 @@ class Run:
         first.method.to(self.device).to(memory_format=torch.channels_last)
         progress = first.train()
         cut = freeze(first.protocols[0], first._scorers, self.recipe.dataset)
-        stamp = first.stamp("targets", self.recipe, progress)
+        stamp = input_stamp(first, "targets", self.recipe, progress)
         self.inputs += (stamp.model_copy(update=cut.described()), *first.inputs)
         samples = self.splits["train"]
         log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
@@ -322,29 +253,8 @@ class Run:
     def _take(self, role: str, run: Run) -> Progress:
         progress = run.train()
         run.method.requires_grad_(False)
-        self.inputs += (run.stamp(role, self.recipe, progress), *run.inputs)
+        self.inputs += (input_stamp(run, role, self.recipe, progress), *run.inputs)
         return progress
-
-    def stamp(self, role: str, of: Recipe, progress: Progress) -> InputStamp:
-        """What the record of a run says of this one, which it builds on.
-
-        Args:
-            role: the field of ``of`` that names this run.
-            of: the recipe that builds on it.
-            progress: of this run's training, which is done.
-        """
-        return InputStamp(
-            role=role,
-            of=of.method,
-            method=self.recipe.method,
-            run=self.folder.name,
-            recipe_key=self.recipe.key(),
-            seed=self.recipe.seed,
-            supervision=supervision(self.recipe),
-            pretraining=pretraining(self.recipe, self.places),
-            commit=progress.origin["environment"]["commit"],
-            sha256=state_digest(self.method),
-        )
 
     def score(self, protocol: Protocol) -> Outcome:
         """Score the trained method on ``test``, with a threshold from ``val`` where it belongs."""
@@ -421,74 +331,6 @@ class Run:
             device=here.device,
             threads=here.threads,
             compiled=here.compiled,
-        )
-
-    def _cost(self, progress: Progress, score_seconds: float, inference: Inference) -> Cost:
-        parameters, trainable = count_parameters(self.answering)
-        rate = progress.images / progress.seconds if progress.seconds else 0.0
-        return Cost(
-            parameters=parameters,
-            trainable_parameters=trainable,
-            macs=self.macs,
-            train_seconds=progress.seconds,
-            score_seconds=score_seconds,
-            train_images_per_second=rate,
-            peak_memory_bytes=progress.peak_memory,
-            inference=inference,
-        )
-
-    def _record(
-        self, protocol: Protocol, outcome: Outcome, progress: Progress, cost: Cost
-    ) -> Result:
-        scores = outcome.scores
-        curves = {name: tuple(values) for name, values in scores.curves.items()}
-        return Result(
-            recipe=self.recipe,
-            recipe_key=self.recipe.key(),
-            protocol=ProtocolStamp(
-                name=protocol.name, version=protocol.version, title=protocol.title
-            ),
-            figures=scores.figures,
-            oracle=tuple(name for name in protocol.oracle if name in scores.figures),
-            clean=self._clean(protocol, outcome),
-            threshold=scores.threshold,
-            threshold_source="none" if scores.threshold is None else protocol.selection.kind,
-            percentile=outcome.percentile,
-            curves=curves,
-            dead_maps=scores.dead_maps,
-            dataset=self._dataset_stamp(),
-            cost=cost,
-            environment=progress.origin["environment"],
-            scoring_commit=environment.code_state()[0],
-            iterations=self.iterations,
-            history=tuple(progress.history),
-            weights=progress.origin["weights"],
-            pretraining=pretraining(self.recipe, self.places),
-            supervision=supervision(self.recipe),
-            inputs=self.inputs,
-            command=self.command,
-            created=datetime.now(UTC),
-        )
-
-    def _clean(self, protocol: Protocol, outcome: Outcome) -> Clean | None:
-        seen = self.dataset.in_imagenet() if saw_imagenet(self.recipe) else frozenset()
-        if outcome.table is None or not seen:
-            return None
-        scores = outcome.scores
-        asked = [figure for figure in protocol.figures if figure in scores.figures]
-        figures = figures_without(outcome.table, asked, scores.threshold, seen)
-        return Clean(left_out=len(seen), figures=figures)
-
-    def _dataset_stamp(self) -> DatasetStamp:
-        return DatasetStamp(
-            name=self.recipe.dataset,
-            title=self.dataset.title,
-            classes=self.dataset.num_classes,
-            train=len(self.splits["train"]),
-            val=len(self.splits["val"]),
-            test=len(self.splits["test"]),
-            fingerprint=self.fingerprint,
-            holdout=self.dataset.holdout_name(),
         )
 
 

@@ -148,10 +148,13 @@ def _apart(recipe: Recipe) -> tuple[object, ...]:
 
 def _results(run: Run, resume: bool) -> list[Result]:
     """The records of a run: those that are there, if it may go on from what there is, else new."""
+    from wsolbench.recording import standing_records
+
     if not resume:
         run.forget()
         return run.execute()
-    found = [] if run.places.maps else run.records()  # maps may have to be made in any case
+    # maps may have to be made in any case
+    found = [] if run.places.maps else standing_records(run)
     if found:
         log.info("its records are there and whole; --no-resume makes them anew")
     return found or run.execute()
