@@ -35,7 +35,7 @@ class HasOptions(CnnOptions):
 class Has(ClassActivation):
     """Hide-and-Seek on a CNN."""
 
-    info = MethodInfo(title="HaS", paper="Hide-and-Seek (ICCV)", year=2017, batch_coupled="bn")
+    info = MethodInfo(title="HaS", paper="Hide-and-Seek (ICCV)", year=2017, batch_coupled="rng")
     Options = HasOptions
     options: HasOptions
 

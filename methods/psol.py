@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.processes import batch_ratio
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -68,7 +69,7 @@ class Psol(Method):
         first = torch.stack([boxes[0] for boxes in cast(tuple[Tensor, ...], batch.boxes)])
         target, seen = shares(first, batch.image.shape[-1])
         error = (self(batch.image) - target).square().mean(1)
-        return {"loss": WEIGHT * (error * seen).sum() / seen.sum().clamp(min=1)}
+        return {"loss": WEIGHT * batch_ratio((error * seen).sum(), seen.sum(), batch)}
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
         """The box has no class: ``label`` is not looked at."""

@@ -33,6 +33,7 @@ from wsolbench.cnn import (
     stages,
 )
 from wsolbench.method import MethodInfo, class_or_predicted
+from wsolbench.processes import batch_ratio
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -108,19 +109,20 @@ class Spg(Cnn):
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross entropy and the losses of the three masks, all of weight 1."""
-        return self.losses(self(batch.image), batch.label, batch.image.shape[2:])
+        return self.losses(self(batch.image), batch)
 
-    def losses(self, maps: Maps, label: Tensor, size: torch.Size) -> dict[str, Tensor]:
-        """All losses at ``size``, the height and width of the images."""
+    def losses(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
+        """All losses, those of masks at the size of the images."""
+        label, size = batch.label, batch.image.shape[2:]
         cls = F.cross_entropy(maps.classes.mean((2, 3)).float(), label)
         b1, b2, c = (_resized(mask[:, 0], size) for mask in (maps.b1, maps.b2, maps.c))
         attention = min_max(_resized(of_class(maps.classes.detach(), label), size))
         fused = (b1.detach().sigmoid() + b2.detach().sigmoid()) / 2
         to_b2, to_b1, to_c = self.options.thresholds
         guided = {
-            "b2": guided_loss(b2, attention, *to_b2),
-            "b1": guided_loss(b1, b2.detach().sigmoid(), *to_b1),
-            "c": guided_loss(c, fused, *to_c),
+            "b2": guided_loss(b2, attention, *to_b2, batch),
+            "b1": guided_loss(b1, b2.detach().sigmoid(), *to_b1, batch),
+            "c": guided_loss(c, fused, *to_c, batch),
         }
         return {"loss": cls + sum(guided.values()), "cls": cls, **guided}
 
@@ -151,14 +153,14 @@ def guide(attention: Tensor, high: float, low: float) -> tuple[Tensor, Tensor]:
     return foreground & ~background, background
 
 
-def guided_loss(logits: Tensor, attention: Tensor, high: float, low: float) -> Tensor:
+def guided_loss(logits: Tensor, attention: Tensor, high: float, low: float, batch: Batch) -> Tensor:
     """Binary cross entropy of logits (B, H, W), the mean over all sure pixels of the batch."""
     foreground, background = guide(attention, high, low)
     sure = (foreground | background).to(logits.dtype)
     each = F.binary_cross_entropy_with_logits(
         logits, foreground.to(logits.dtype), weight=sure, reduction="sum"
     )
-    return each / sure.sum().clamp_min(1)
+    return batch_ratio(each, sure.sum(), batch)
 
 
 def sources(backbone: nn.Module) -> tuple[str, str]:

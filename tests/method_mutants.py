@@ -194,6 +194,14 @@ class OwnAverage(Sound):
         return super().training_step(batch, progress)
 
 
+class LossOfThePart(Sound):
+    """Has a loss over the batch that knows of no other part of it."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = super().training_step(batch, progress)
+        return {**losses, "loss": losses["loss"] + self(batch.image).mean().square()}
+
+
 class ChannelLeft(Answer):
     def answer(self, prediction: Prediction, label: Tensor | None) -> Prediction:
         return replace(prediction, maps=maps_of(prediction)[:, None])
@@ -362,6 +370,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     EndlessRate: ("optimiser-step", "is not finite after an optimiser step"),
     NoRate: ("optimiser-step", "no parameter changes"),
     OwnAverage: ("several-processes", "of two processes: average differs after a step"),
+    LossOfThePart: ("several-processes", "the loss of parts of a batch differs by"),
     ChannelLeft: ("localization-output", "maps of localize are a tensor (4, 1, 4, 4) of float32"),
     ByteMaps: ("localization-output", "of uint8, not a tensor of floating-point numbers"),
     NanMaps: ("localization-output", "maps of localize are not finite"),

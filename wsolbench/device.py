@@ -42,7 +42,7 @@ def check_precision(device: torch.device, precision: Precision) -> None:
     """
     if precision == "tf32" and not has_tf32(device):
         raise InputError("TF32 is arithmetic of NVIDIA GPUs from Ampere on; use --precision 32")
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if precision == "bf16" and device.type == "cuda" and not has_bf16():
         raise InputError("this GPU has no bf16 arithmetic; use --precision 32")
     if precision == "bf16" and emulates_bf16(device):
         log.warning("this processor emulates bf16, which is many times slower than --precision 32")
@@ -51,6 +51,11 @@ def check_precision(device: torch.device, precision: Precision) -> None:
 def has_tf32(device: torch.device) -> bool:
     """Whether the device can round the factors of float32 products to TensorFloat-32."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 itself: torch emulates it on older ones."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def emulates_bf16(device: torch.device) -> bool:
@@ -67,8 +72,8 @@ def allow_tf32(allowed: bool) -> None:
 def make_deterministic() -> None:
     """Make runs on a GPU repeatable and float32 there mean float32; call before CUDA is used.
 
-    Memory-efficient attention is off because its backward pass is not repeatable; in bf16 the flash
-    kernel, which is, takes its place.
+    The rest is up to :class:`wsolbench.engine.backward.Backward`. cuDNN's attention is off, which
+    torch takes even where its backward pass is not repeatable.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -76,7 +81,7 @@ def make_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     allow_tf32(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def keep_freed_memory(device: torch.device) -> None:

@@ -127,15 +127,25 @@ class _Resuming:
         import requests
 
         have = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        # A server that compressed the file would count other bytes than those that are kept.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             complete = answer.status_code == requests.codes.requested_range_not_satisfiable
-            if not complete:
+            if complete:
+                self._check_size(answer, have)
+            else:
                 answer.raise_for_status()
                 resumed = answer.status_code == requests.codes.partial
                 self._take(answer, have if resumed else 0)
         # pooch checks it next; a wrong one must not be resumed for ever
         shutil.move(self.part, output)
+
+    def _check_size(self, answer: Any, have: int) -> None:
+        """What is there must be all there is, where the server says how much that is."""
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        if whole.isdecimal() and int(whole) != have:
+            self.part.unlink()
+            raise OSError(f"{have} bytes were kept of {whole}; they are removed")
 
     def _take(self, answer: Any, have: int) -> None:
         from tqdm import tqdm

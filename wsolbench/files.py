@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -26,7 +27,7 @@ def write_atomically(file: Path, write: Callable[[IO[bytes]], object]) -> None:
         WsolbenchError: when the disk is full.
     """
     # Beside the target, because a file can be moved in one step only within a file system.
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -69,9 +70,8 @@ def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
         InputError: when the place cannot be written to; the line says what to do.
         WsolbenchError: when the disk is full.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(folder)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process of the same number
         temporary.mkdir(parents=True)
         try:
             fill(temporary)
@@ -89,9 +89,14 @@ def check_writable(folder: Path) -> None:
         InputError: when it is a regular file or not writable; the line says what to do.
         WsolbenchError: when the disk is full.
     """
-    probe = folder / f".probe.{os.getpid()}"
+    probe = temporary_beside(folder / "probe")
     write_text(probe, "")
-    probe.unlink()
+    probe.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside ``path`` that no other process has: in containers even their numbers agree."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def _move_unless_made(temporary: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
+from weakref import WeakValueDictionary
 
 from wsolbench.building import sees_boxes
 from wsolbench.data.loader import DecodedImages, Length, batches_an_epoch
@@ -56,7 +57,8 @@ class SharedData:
         self.root = root
         self._cache = cache
         self._datasets: dict[tuple[str, int], Dataset] = {}
-        self._images: tuple[tuple[object, ...], DecodedImages] | None = None
+        self._last: DecodedImages | None = None
+        self._used: WeakValueDictionary[tuple[object, ...], DecodedImages] = WeakValueDictionary()
 
     def dataset(self, recipe: Recipe) -> Dataset:
         """Open the recipe's dataset.
@@ -99,15 +101,17 @@ class SharedData:
         return used
 
     def images(self, recipe: Recipe) -> DecodedImages:
-        """The recipe's training images; one set at a time, they may fill the memory."""
+        """The recipe's training images: those of another run that is still there, or the last's."""
         few = (recipe.shots, recipe.draw)
         key = (recipe.dataset, recipe.holdout, *few, recipe.resize, sees_boxes(recipe.training))
-        if self._images is None or self._images[0] != key:
-            self._images = None
+        found = self._used.get(key)
+        if found is None:
+            self._last = None  # sets that nobody uses any more must not stand in the way
             samples = self.splits(recipe)["train"]
-            self._images = key, DecodedImages(samples, recipe.resize, cache=self._cache)
-            log.info("training data: %s", self._images[1].why)
-        return self._images[1]
+            found = self._used[key] = DecodedImages(samples, recipe.resize, cache=self._cache)
+            log.info("training data: %s", found.why)
+        self._last = found
+        return found
 
 
 def training_length(recipe: Recipe, images: int) -> Length | None:

@@ -29,7 +29,10 @@ class MethodInfo:
         paper: title of the paper, or a short reference.
         year: year of publication.
         supervision: what beside the images the method may see in training.
-        batch_coupled: state that couples the images of a batch (decides how ranks may be split).
+        batch_coupled: what couples the images of a batch: ``bn`` the statistics of BatchNorm,
+            ``rng`` random numbers that ``training_step`` draws, ``loss`` a loss that is no mean
+            over images. From all but ``rng`` the kit expects the loss of one process of several,
+            BatchNorm and dropout aside.
         trainable: whether there is anything to train; else ``training_step`` is never called.
         class_agnostic: what ``localize`` says of where the object is does not depend on ``label``.
         fits: whether ``fit`` must see the training images before anything is localized.

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from wsolbench.errors import InputError
 from wsolbench.types import Batch
 
 T = TypeVar("T")
@@ -51,12 +52,17 @@ def join(device: torch.device) -> torch.device:
 
     Returns:
         The device of this process: of several accelerators of a machine each takes another.
+
+    Raises:
+        InputError: when the machine has fewer accelerators than processes, or another launcher
+            does not number the processes of a machine.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     if device.type != "cpu":
-        device = torch.device(device.type, int(os.environ["LOCAL_RANK"]))
-        torch.get_device_module(device).set_device(device)
+        module = torch.get_device_module(device)
+        device = torch.device(device.type, _own_accelerator(module.device_count()))
+        module.set_device(device)
     # numbers on the CPU go through gloo in any case: they must not wait for the accelerator
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     atexit.register(dist.destroy_process_group)
@@ -64,6 +70,19 @@ def join(device: torch.device) -> torch.device:
         log.setLevel(logging.WARNING)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return device
+
+
+def _own_accelerator(available: int) -> int:
+    """Which of a machine's accelerators is this process's."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None:
+        raise InputError("WORLD_SIZE is set and LOCAL_RANK is not; start processes by torchrun")
+    if int(local) >= available:
+        raise InputError(
+            f"{on_this_machine()} processes are too many for this machine's GPUs ({available}); "
+            f"use torchrun --nproc-per-node {available}"
+        )
+    return int(local)
 
 
 def launcher() -> str:
@@ -153,6 +172,26 @@ def total(value: Tensor) -> Tensor:
     if count() > 1:
         dist.all_reduce(summed)
     return summed
+
+
+def batch_ratio(own_sum: Tensor, own_count: Tensor, batch: Batch) -> Tensor:
+    """A sum over a whole batch divided by a count over it, for means over what counts in a batch.
+
+    Its gradient is that of this process's part, and it is the ratio of this part alone where the
+    recipe says so, see :func:`batch_mean`. Zero where nothing counts.
+
+    Args:
+        own_sum: scalar, over this part; with gradient.
+        own_count: scalar, over this part.
+        batch: the part of a batch that this process computes on.
+    """
+    if batch.whole is None or not batch.joint:
+        return own_sum / own_count.clamp_min(1)
+    counts = 0.0 if batch.borrowed else 1.0
+    whole = total(own_count * counts).clamp_min(1)
+    # divided by the share, because gradients of parts are added up times their shares
+    own = own_sum * (counts / whole / max(batch.share, 1 / batch.whole))
+    return own + (total(own_sum * counts) / whole - own.detach())
 
 
 def batch_mean(values: Tensor, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -134,6 +135,7 @@ class Run:
             ) from error
 
     def _execute(self) -> list[Result]:
+        gc.collect()  # compiled methods are in cycles; an earlier run's would still take memory
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
         self.answering.to(self.device).to(memory_format=torch.channels_last)
         allow_tf32(self.recipe.precision == "tf32")

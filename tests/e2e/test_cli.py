@@ -569,7 +569,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
     real = Path.open
 
     def refuse(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if f"{what}.{os.getpid()}.tmp" not in self.name:
+        if f"{what}." not in self.name or self.suffix != ".tmp":
             return real(self, mode, *args, **kwargs)
         real(self, mode, *args, **kwargs).close()
         return _Full()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import SMALL, VIT, records, succeed
-from joined import command, interrupted_command
+from joined import batch_losses, command, interrupted_command
 
 from wsolbench.checks.joined import run_joined
 from wsolbench.results import load_results, read_table
@@ -26,6 +26,11 @@ def checkpoint(results: Path) -> dict[str, Any]:
     (file,) = results.glob("runs/*/checkpoint.pt")
     loaded: dict[str, Any] = torch.load(file, weights_only=True)
     return loaded
+
+
+@pytest.mark.parametrize("images", [7, 1])
+def test_losses_over_a_batch_are_those_of_one_process(images: int) -> None:
+    assert run_joined(batch_losses, 2, images) == [0, 0]
 
 
 @pytest.mark.parametrize("method", ["sat", "ts-cam"])

@@ -181,6 +181,11 @@ def test_acol_erases_by_the_first_classifier_but_does_not_teach_it_so(golden: Go
 # ------------------------------------------------------------------------------------------ SPG
 
 
+def images_of(label: torch.Tensor, side: int) -> Batch:
+    """Images that only their size matters of."""
+    return Batch(torch.zeros(len(label), 3, side, side), label, ("",) * len(label))
+
+
 def test_spg_guides_and_losses(golden: Golden) -> None:
     spg = module_of("spg")
     names = ("feat_map", "logits_b1", "logits_b2", "logits_c")
@@ -189,7 +194,7 @@ def test_spg_guides_and_losses(golden: Golden) -> None:
     ref.assert_near(maps.classes.mean((2, 3)), golden.tensor("spg/logits"), ref.LOGITS)
     model = on_given_features("spg", 16, 5, b_width=2, c_width=2)
     assert np.array_equal(model.options.thresholds, golden.tensor("spg/thresholds"))
-    loss = model.losses(maps, label, (224, 224))["loss"]
+    loss = model.losses(maps, images_of(label, 224))["loss"]
     ref.assert_near(loss, golden.tensor("spg/loss"), ref.LOSS)
 
 
@@ -221,7 +226,7 @@ def test_spg_masks_teach_each_other_one_way(golden: Golden) -> None:
     names = ("feat_map", "logits_b1", "logits_b2", "logits_c")
     maps = spg.Maps(*(golden.tensor(f"spg/{name}").requires_grad_() for name in names))
     model = on_given_features("spg", 16, 5, b_width=2, c_width=2)
-    losses = model.losses(maps, golden.tensor("acol/labels"), (56, 56))
+    losses = model.losses(maps, images_of(golden.tensor("acol/labels"), 56))
     reached = {
         name: [
             gradient is not None

@@ -29,6 +29,7 @@ class Server(HTTPServer):
     files: dict[str, bytes]
     cut: int | None = None
     ranges: list[str]
+    encodings: list[str]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,8 +43,12 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         self.server.ranges.append(wanted)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        self.server.encodings.append(self.headers["Accept-Encoding"])
         if start >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(content) - start))
@@ -57,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as found:
-        found.files, found.ranges = {}, []
+        found.files, found.ranges, found.encodings = {}, [], []
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield found
@@ -105,6 +110,20 @@ def test_an_archive_is_unpacked_once(
     (line,) = fetch([archive], tmp_path)
     assert line == f"{tmp_path / 'data'} is there already"
     assert server.ranges == [""]
+
+
+def test_bytes_are_counted_as_they_are_kept(server: Server, tmp_path: Path) -> None:
+    content = tar(CONTENT)
+    archive = offered(server, "x.tgz", content, digest=None)
+    part = tmp_path / ".downloads" / "x.tgz.part"
+    part.parent.mkdir()
+    part.write_bytes(bytes(len(content) + 1))
+    kept = f"{len(content) + 1} bytes were kept of {len(content)}; they are removed"
+    with pytest.raises(WsolbenchError, match=kept):
+        fetch([archive], tmp_path)
+    fetch([archive], tmp_path)
+    assert below(tmp_path) == CONTENT
+    assert set(server.encodings) == {"identity"}
 
 
 def test_a_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:

@@ -114,6 +114,13 @@ def recipe(**fields: Any) -> Recipe:
     return Recipe.model_validate({**RECIPE, **fields})
 
 
+def test_a_training_of_no_batch_is_refused(tiny_cub: Path) -> None:
+    samples = list(DATASETS.get("cub")(tiny_cub, 1).samples("train"))
+    images = DecodedImages(samples, 12)
+    with pytest.raises(InputError, match="make no batch"):
+        loader_of(samples, images, Length(0, 3))
+
+
 def test_the_length_is_the_same_at_every_number_of_images() -> None:
     # 750 images in 24 batches of 32, 15 times
     assert training_length(recipe(), 750) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -202,6 +201,5 @@ def test_a_folder_that_another_process_made_first_stays(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "theirs").touch()
 
-    (tmp_path / f".made.{os.getpid()}.tmp" / "stale").mkdir(parents=True)
     make_folder(folder, overtaken)
     assert [f.name for f in tmp_path.rglob("*")] == ["made", "theirs"]

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsolbench.data.loader import DecodedImages, TrainLoader
+from wsolbench.engine import checkpoint
 from wsolbench.engine import trainer as engine
 from wsolbench.engine.checkpoint import load_checkpoint
 from wsolbench.engine.log import TrainingLog
@@ -478,6 +479,30 @@ def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(
         assert len(seen(resumed)) == 4
     assert f"{file} is no usable checkpoint" in caplog.text
     assert same(weights(resumed), weights(whole))
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_no_damaged_one(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(epochs=2).run()
+    before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.pt")}
+
+    def unreadable(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "check_sums", unreadable)
+        with pytest.raises(WsolbenchError, match=r"cannot be read \(Input/output error\)"):
+            make(epochs=3).run()
+    assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.pt")} == before
+
+
+def test_what_a_killed_process_was_writing_is_removed(make: Make, tmp_path: Path) -> None:
+    stale = tmp_path / "run" / ".checkpoint.new.pt.0123.tmp"
+    stale.parent.mkdir()
+    stale.write_bytes(b"half")
+    make(epochs=1).run()
+    assert not stale.exists()
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])

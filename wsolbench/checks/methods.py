@@ -250,7 +250,11 @@ def optimiser_step(subject: Subject) -> None:
 
 
 def several_processes(subject: Subject) -> None:
-    """Two processes that train together on different images hold the same weights."""
+    """Two processes find the loss of one, and train on different images to the same weights.
+
+    The loss is compared without BatchNorm's statistics and dropout, and not for a method whose
+    steps draw random numbers.
+    """
     subject.trainable()
     with TemporaryDirectory() as folder:
         said = Path(folder) / "said"
@@ -266,7 +270,9 @@ def _step_together(name: str, cls: type[Method], said: Path) -> int:
     try:
         processes.join(torch.device("cpu"))
         subject = Subject(name)
-        method = subject.trainable().train()
+        method = subject.trainable()
+        problem = _apart(method.eval())
+        method.train()
         optimizer = subject.optimizer(method)
         seed_all(processes.number(), "steps")
         for progress in PROGRESS[:2]:
@@ -276,12 +282,36 @@ def _step_together(name: str, cls: type[Method], said: Path) -> int:
             method.training_step(batch, progress)["loss"].backward()
             processes.join_gradients(method, batch.share)
             optimizer.step()
-        problem = _difference(method)
+        problem = problem or _difference(method)
     except Exception as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if problem or processes.is_first():
         said.write_text(problem, "utf-8")
     return 0
+
+
+def _apart(method: Method) -> str:
+    """Say where the loss of a batch's parts is not that of the whole batch."""
+    if method.info.batch_coupled == "rng":
+        return ""
+    whole = batch_of(method, SIZE)
+    mine, _ = processes.own_part(range(BATCH))
+    part = replace(
+        whole,
+        image=whole.image[mine],
+        label=whole.label[mine],
+        image_id=tuple(whole.image_id[i] for i in mine),
+        boxes=None if whole.boxes is None else tuple(whole.boxes[i] for i in mine),
+        whole=BATCH,
+    )
+    alone, own = (method.training_step(batch, 0.0)["loss"].detach() for batch in (whole, part))
+    gap = (processes.total(own * part.share) - alone).abs().item()
+    if gap <= TOLERANCE * alone.abs().item():
+        return ""
+    return (
+        f"the loss of parts of a batch differs by {gap:.1e} from that of the whole; see batch_mean "
+        "and batch_ratio, or declare batch_coupled='rng' where training_step draws random numbers"
+    )
 
 
 def _difference(method: Method) -> str:

@@ -95,6 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
             results = _results(run, arguments.resume)
             made |= {result.identity(): result for result in results}
             _say(results)
+            del run  # and with it its images, before those of the next one are made room for
     finally:  # also where a later run fails or is stopped
         if made and processes.is_first():
             warn(write_leaderboard(arguments.results, titles()).problems)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import shutil
-import threading
 import zlib
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from PIL import __version__ as pillow
 from PIL import features
 
 from wsolbench.data.images import decode_image, read_image, resize_image
-from wsolbench.files import check_writable
+from wsolbench.files import check_writable, temporary_beside
 
 log = logging.getLogger("wsolbench")
 
@@ -104,7 +102,7 @@ class DecodedCache:
             return
         file.parent.mkdir(exist_ok=True)
         # Not flushed to the disk, for speed: a crash may leave a file that the checksum gives away.
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+        temporary = temporary_beside(file)
         try:
             temporary.write_bytes(pixels + _checksum(pixels))
             temporary.replace(file)

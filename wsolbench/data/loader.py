@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -83,7 +85,7 @@ class DecodedImages:
         )
         # pages are taken when they are first written, so the first epoch fills this gradually
         kept = len(samples) if self.in_memory else 0
-        self._store = np.empty((kept, resize, resize, 3), np.uint8)
+        self._store = _pages((kept, resize, resize, 3))
         self._filled = np.zeros(kept, np.bool_)
 
     def __len__(self) -> int:
@@ -124,6 +126,13 @@ class DecodedImages:
         if self._cache is not None:
             return self._cache.read(path)
         return resize_image(read_image(path), (self.side, self.side))
+
+
+def _pages(shape: tuple[int, ...]) -> Pixels:
+    """Memory of its own, that goes back to the system with the array whatever malloc keeps."""
+    size = math.prod(shape)
+    pages = mmap.mmap(-1, size) if size else b""
+    return np.frombuffer(pages, np.uint8).reshape(shape)
 
 
 class Length(NamedTuple):
@@ -260,7 +269,8 @@ class TrainLoader:
                 f"a crop of {self._crop} does not fit in images resized to {self._images.side}; "
                 "set resize to at least image_size"
             )
-        if not self._samples or (len(self) == 0 and self._length is None):
+        batches = len(self) if self._length is None else self._length.iterations
+        if not self._samples or batches == 0:
             raise InputError(
                 f"{len(self._samples)} training images make no batch of {self._batch_size}"
                 f"{' with drop_last' if self._drop_last else ''}; "

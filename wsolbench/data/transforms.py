@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -117,8 +118,15 @@ def crop_flip_boxes(boxes: Tensor, corner: Tensor, flip: bool, size: int) -> Ten
 def normalize(planes: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Turn uint8 (B, 3, H, W) into float32 of that shape: x / 255, less mean, over std."""
     x = planes.to(torch.float32).div_(255)
-    shift, scale = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (mean, std))
+    shift, scale = (_constant(tuple(values), x.device) for values in (mean, std))
     return x.sub_(shift).div_(scale)
+
+
+@cache
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One value a channel, made once: an accelerator waits for each copy of such a tensor."""
+    with torch.inference_mode(False):  # training uses it too, whoever asks first
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def eval_side(geometry: Geometry, input_size: int) -> int:

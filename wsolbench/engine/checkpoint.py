@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsolbench.errors import InputError
+from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.files import write_atomically
 
 log = logging.getLogger("wsolbench")
@@ -81,6 +81,8 @@ def save_checkpoint(
         WsolbenchError: when the disk is full or the folder cannot be written to; earlier
             checkpoints are left as they were.
     """
+    for stale in file.parent.glob(f".{_fresh(file).name}.*.tmp"):  # of a killed process
+        stale.unlink(missing_ok=True)
     part = progress.part and vars(progress.part)
     state = {"model": model, "optimizer": optimizer, "progress": vars(progress) | {"part": part}}
     fresh = _fresh(file)
@@ -119,6 +121,7 @@ def load_checkpoint(file: Path) -> Loaded:
 
     Raises:
         InputError: when the file is damaged or no checkpoint.
+        WsolbenchError: when the disk does not let it be read.
     """
     try:
         check_sums(file)
@@ -127,6 +130,12 @@ def load_checkpoint(file: Path) -> Loaded:
         if progress.part is not None:
             progress.part = Part(**state["progress"]["part"])
         return state["model"], state["optimizer"], progress
+    except OSError as error:
+        if error.errno is None:  # zipfile's and torch's own, for damage
+            raise unusable(file, error) from error
+        raise WsolbenchError(
+            f"{file} cannot be read ({error.strerror}); mend that, or --no-resume trains anew"
+        ) from error
     except Exception as error:  # damage makes the unpickler raise nearly anything
         raise unusable(file, error) from error
 

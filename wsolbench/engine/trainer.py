@@ -22,6 +22,7 @@ from tqdm import tqdm
 from wsolbench import processes
 from wsolbench.cost import PeakMemory
 from wsolbench.data.loader import TrainLoader
+from wsolbench.engine.backward import Backward
 from wsolbench.engine.checkpoint import (
     KEPT,
     Part,
@@ -88,6 +89,7 @@ class Trainer:
         self.optimizer: Optimizer = make_optimizer(recipe.optim, groups)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.progress = Progress()
+        self._backward = Backward(self.optimizer, device)
         self._stop = StopRequest()
         self._clock = _Clock()
         self._factor = 1.0
@@ -108,6 +110,7 @@ class Trainer:
                 self._epoch(self.progress.epoch + 1)
                 self._save()
                 self._stop_if_asked()
+        self.optimizer.zero_grad(set_to_none=True)  # scoring has better uses for the memory
         return self.progress
 
     def _steps_done(self) -> int:
@@ -243,8 +246,7 @@ class Trainer:
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = self.method.training_step(batch, done)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        self._backward(losses["loss"])
         processes.join_gradients(self.method, batch.share)
         self.optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
