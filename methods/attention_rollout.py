@@ -19,6 +19,7 @@ from wsolbench import vit as plain
 from wsolbench.errors import InputError
 from wsolbench.explain import PostHoc, class_scores, timm_model
 from wsolbench.method import MethodInfo, Options
+from wsolbench.precision import full_precision, widened
 from wsolbench.registry import register_method
 from wsolbench.types import Prediction
 
@@ -87,7 +88,8 @@ class AttentionRollout(PostHoc):
             mixed = mixture(
                 fused(attention(layer, output), self.options.fusion), self.options.discard
             )
-            flows[:] = [mixed @ flows[0] if flows else mixed]
+            with full_precision(mixed):
+                flows[:] = [mixed @ flows[0] if flows else mixed]
 
         return hook
 
@@ -96,8 +98,8 @@ def attention(layer: Any, qkv: Tensor) -> Tensor:
     """Softmax attention (B, H, N, N) of timm's layer from its queries, keys and values."""
     batch, count, _ = qkv.shape
     query, key, _ = qkv.reshape(batch, count, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    with plain.full_precision(qkv):
-        query, key = (plain.widened(x) for x in (layer.q_norm(query), layer.k_norm(key)))
+    with full_precision(qkv):
+        query, key = (widened(x) for x in (layer.q_norm(query), layer.k_norm(key)))
         logits: Tensor = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
     return logits.softmax(-1)
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from wsolbench.backbones import set_output_stride
 from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -90,7 +91,7 @@ class Ddt(Method):
         if label is None:
             label = torch.cdist(features.mean((2, 3)), self.mean).argmin(1)
         centred = features - self.mean[label][:, :, None, None]
-        return Prediction(maps=torch.einsum("bdhw,bd->bhw", centred, self.component[label]))
+        return Prediction(maps=weighted_sum(centred, self.component[label]))
 
 
 class Moments:

@@ -7,11 +7,11 @@ the sum what is negative is cut off, so an image whose score nothing supports ha
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from wsolbench.explain import GradientMethod
 from wsolbench.method import MethodInfo
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 
 
@@ -29,4 +29,4 @@ class GradCam(GradientMethod):
 
     def class_map(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """Sum over channels of mean gradient times activation."""
-        return torch.einsum("bk,bkhw->bhw", gradient.mean((2, 3)), activation)
+        return weighted_sum(activation, gradient.mean((2, 3)))

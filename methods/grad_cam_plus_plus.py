@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsolbench.explain import GradientMethod
 from wsolbench.method import MethodInfo
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 
 #: keeps the ratio of powers finite
@@ -35,4 +36,4 @@ class GradCamPlusPlus(GradientMethod):
         total = activation.sum((2, 3), keepdim=True)
         alpha = gradient**2 / (2 * gradient**2 + total * gradient**3 + EPSILON)
         alpha = torch.where(gradient == 0, 0, alpha)
-        return torch.einsum("bk,bkhw->bhw", (alpha * gradient.relu()).sum((2, 3)), activation)
+        return weighted_sum(activation, (alpha * gradient.relu()).sum((2, 3)))

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsolbench.errors import InputError
 from wsolbench.explain import as_grid
 from wsolbench.method import Method, MethodInfo, Options, class_or_predicted, decay_groups
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
+from wsolbench.vit import TOKENS
 
 
 @register_method("plain-classifier")
@@ -62,8 +63,8 @@ class PlainClassifier(Method):
         if grid is None:
             raise InputError(f"{type(self.trunk).__name__} has no places; take another --backbone")
         weight = self.fc.weight[class_or_predicted(logits, label)]
-        return Prediction(maps=torch.einsum("bdhw,bd->bhw", grid, weight), logits=logits)
+        return Prediction(maps=weighted_sum(grid, weight), logits=logits)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Class token and position embedding do not decay."""
-        return decay_groups(self, lr, weight_decay, frozenset({"pos_embed", "cls_token"}))
+        """Tokens and position embedding do not decay."""
+        return decay_groups(self, lr, weight_decay, TOKENS)

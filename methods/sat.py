@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wsolbench import vit as plain
 from wsolbench.errors import InputError
 from wsolbench.method import Method, MethodInfo, Options, decay_groups
+from wsolbench.precision import full_precision
 from wsolbench.processes import batch_mean
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -96,7 +97,7 @@ class Sat(Method):
     def normalization_loss(self, score: Tensor) -> Tensor:
         """Mean of G(1-G) over each smoothed map G of (B, h, w): (B,); zero when binary."""
         kernel = self.smoothing.to(score.dtype)
-        with plain.full_precision(score):
+        with full_precision(score):
             smooth = F.conv2d(score.unsqueeze(1), kernel, padding=1)
         return (smooth * (1 - smooth)).mean((1, 2, 3))
 
@@ -107,8 +108,8 @@ class Sat(Method):
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """As declared the tokens and position embeddings are exempt, as released they decay."""
-        tokens = {"pos_embed", "cls_token", "loc_embed", "loc_token"}
-        exempt = frozenset() if self.options.decay_tokens else frozenset(tokens)
+        tokens = plain.TOKENS | {"loc_embed", "loc_token"}
+        exempt: frozenset[str] = frozenset() if self.options.decay_tokens else tokens
         return decay_groups(self, lr, weight_decay, exempt)
 
     def official_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

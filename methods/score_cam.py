@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wsolbench.explain import LayerMethod, LayerOptions, class_scores, cut_at
 from wsolbench.method import MethodInfo, class_or_predicted
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 from wsolbench.types import Prediction
 
@@ -54,9 +55,7 @@ class ScoreCam(LayerMethod):
             logits = class_scores(self.source, image, label)
         activation = self.grid(outputs[-1].detach(), image)
         weight = self.channel_weights(image, activation, class_or_predicted(logits, label))
-        return Prediction(
-            maps=torch.einsum("bk,bkhw->bhw", weight, activation).relu(), logits=logits
-        )
+        return Prediction(maps=weighted_sum(activation, weight).relu(), logits=logits)
 
     def channel_weights(self, image: Tensor, activation: Tensor, label: Tensor) -> Tensor:
         """Softmax over channels (B, K) of the class's logit for the image under each one's mask."""

@@ -167,14 +167,14 @@ def sources(backbone: nn.Module) -> tuple[str, str]:
     """Modules of the backbone whose outputs B1 and B2 look at.
 
     On VGG16 they are the fourth pooling and conv5_3; on ResNet the first block and the end of stage
-    3; on InceptionV3 what goes into 6a and what comes out of 6e; elsewhere the ends of the last
+    3; on InceptionV3 what goes into 6a and what comes out of 6d; elsewhere the ends of the last
     stages but two and but one.
 
     Raises:
         InputError: when timm names no stages of the backbone.
     """
     if isinstance(backbone, InceptionV3):
-        return "Mixed_6a.pool", "Mixed_6e"
+        return "Mixed_6a.pool", "Mixed_6d"
     if isinstance(backbone, ResNet):
         return "layer3.0", "layer3"
     names = stages(backbone)

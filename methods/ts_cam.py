@@ -61,7 +61,7 @@ class TsCam(Method):
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Class token and position embedding do not decay."""
-        return decay_groups(self, lr, weight_decay, frozenset({"pos_embed", "cls_token"}))
+        return decay_groups(self, lr, weight_decay, plain.TOKENS)
 
     def official_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Theirs is the transformer itself."""

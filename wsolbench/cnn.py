@@ -7,6 +7,7 @@ the classifier: VGG16-GAP and the InceptionV3 of the field's tables.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, cast
@@ -21,7 +22,10 @@ from torch import Tensor, nn
 from wsolbench.backbones import feature_map, set_output_stride
 from wsolbench.errors import InputError
 from wsolbench.method import Method, Options, class_or_predicted
+from wsolbench.precision import full_precision, weighted_sum, widened
 from wsolbench.types import Prediction
+
+log = logging.getLogger("wsolbench")
 
 #: channels of the new convolutions of VGG16-GAP and of InceptionV3
 NECK_WIDTH = 1024
@@ -70,8 +74,15 @@ class Cnn(Method):
         for name, parameter in self.named_parameters():
             is_fast = any(part in name for part in self.options.fast_layers)
             (fast if is_fast else slow).append(parameter)
+        self._warn_of_unknown_layers()
         rates = ((slow, lr), (fast, lr * self.options.fast_rate))
         return [{"params": p, "lr": rate, "weight_decay": weight_decay} for p, rate in rates if p]
+
+    def _warn_of_unknown_layers(self) -> None:
+        names = [name for name, _ in self.named_parameters()]
+        unknown = [p for p in self.options.fast_layers if not any(p in name for name in names)]
+        if unknown:
+            log.warning("options.fast_layers: no parameter's name contains %s", ", ".join(unknown))
 
 
 class ClassActivation(Cnn):
@@ -127,7 +138,7 @@ class LinearHead(nn.Linear):
     def maps(self, features: Tensor, label: Tensor) -> Tensor:
         """Mean over channels of weight times feature (B, h, w): no bias, no rectification."""
         weight = self.weight[label]
-        return torch.einsum("bdhw,bd->bhw", features, weight) / weight.shape[1]
+        return weighted_sum(features, weight) / weight.shape[1]
 
 
 class ConvHead(nn.Conv2d):
@@ -148,7 +159,8 @@ class ConvHead(nn.Conv2d):
 
     def maps(self, features: Tensor, label: Tensor) -> Tensor:
         """Map (B, h, w) of each image's class, bias included."""
-        return of_class(self(features), label)
+        with full_precision(features):
+            return of_class(self(widened(features)), label)
 
 
 def open_trunk(backbone: nn.Module, output_stride: int | None) -> int:

@@ -210,21 +210,19 @@ def digest_of(splits: Mapping[Split, Iterable[Sample]]) -> str:
 def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
     """Split a dataset for a method that declares boxes: it trains on the hold-out, and on no more.
 
-    Of the ``holdout`` images a class a fifth, rounded up, stays ``val`` to choose thresholds: those
-    that a hold-out of this size would hold. The others are ``train``, with their boxes.
+    Of the hold-out's images of each class a fifth, rounded up, stays ``val`` to choose thresholds:
+    the first in the order of :func:`holdout_order`. The others are ``train``, with their boxes.
 
     Raises:
         InputError: when the hold-out leaves no box to train on, or one of its images has none.
     """
-    kept = -(-dataset.holdout // 5)
-    if dataset.holdout <= kept:
+    held_out = dataset.samples("val")
+    choosing = _fifth(held_out)
+    if not {s.image_id for s in held_out} - choosing:
         raise InputError(
             f"a hold-out of {dataset.holdout} images a class leaves no boxes to train on beside "
             "those that choose the threshold; use --set holdout=5"
         )
-    held_out = dataset.samples("val")
-    # of these, because they may be the field's own and no training images
-    choosing = holdout_ids(held_out, kept)
     for sample in held_out:
         if not sample.boxes:
             raise InputError(f"image {sample.image_id} of the hold-out has no box to train on")
@@ -232,6 +230,15 @@ def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
         "train": [_with_boxes_alone(s) for s in held_out if s.image_id not in choosing],
         "val": [s for s in held_out if s.image_id in choosing],
         "test": dataset.samples("test"),
+    }
+
+
+def _fifth(samples: Iterable[Sample]) -> set[str]:
+    """A fifth of each class's images, which may be more than the recipe's ``holdout`` a class."""
+    return {
+        image_id
+        for ids in _ids_by_class(samples).values()
+        for image_id in sorted(ids, key=holdout_order)[: -(-len(ids) // 5)]
     }
 
 

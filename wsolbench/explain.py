@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.method import Method, Options, class_or_predicted
+from wsolbench.precision import widened
 from wsolbench.types import Batch, Prediction
-from wsolbench.vit import widened
 
 #: side of the image on which layers are looked for, where the backbone takes any
 _ANY_SIDE = 224

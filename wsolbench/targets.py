@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from wsolbench.boxes import Cut, cut_box, in_image
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
+from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
 from wsolbench.protocol import Protocol
 from wsolbench.scoring import Scorers, Stream, choose
@@ -78,5 +81,9 @@ def _box(row: Row, cut: Cut, input_size: int, size: Size) -> Box:
     _, found = cut_box(row, cut, input_size)
     if found is None:
         raise InputError("a method without maps or boxes has nothing that another run can learn")
-    x0, y0, x1, y1 = in_image(found, size, cut.protocol.geometry)
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else (0.0, 0.0, float(size[0]), float(size[1]))
+    protocol = cut.protocol
+    x0, y0, x1, y1 = in_image(found, size, protocol.geometry)
+    nothing = np.array_equal(found, F.empty_box(protocol.geometry.frame, protocol.box))
+    if nothing or x0 >= x1 or y0 >= y1:
+        return 0.0, 0.0, float(size[0]), float(size[1])
+    return x0, y0, x1, y1

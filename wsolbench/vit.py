@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -12,7 +11,10 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from wsolbench.errors import InputError
+from wsolbench.precision import full_precision, widened
 
+#: what may come before the patches, and the positions: no weight decay, as timm has it
+TOKENS = frozenset({"pos_embed", "cls_token", "dist_token", "reg_token"})
 #: from q, k, v, each (B, H, N, d), to the attention's output (B, H, N, d)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -34,6 +36,13 @@ def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
         )
     if not isinstance(vit.patch_drop, nn.Identity):
         raise InputError(f"{method} needs every patch in its place; leave patch_drop_rate at 0")
+    if isinstance(vit.norm, nn.Identity) and not isinstance(vit.fc_norm, nn.Identity):
+        raise InputError(
+            f"{method} reads normed tokens, and this backbone norms what it pooled of them; take "
+            "one that is not pooled by averaging"
+        )
+    if any(getattr(block.attn, "gate", None) is not None for block in layers):
+        raise InputError(f"{method} knows no gated attention; take another --backbone")
     if any(block.attn.attn_drop.p for block in layers):
         raise InputError(f"{method} reads whole attention rows; leave attn_drop_rate at 0")
     return vit
@@ -85,19 +94,6 @@ def attention(layer: nn.Module, tokens: Tensor, attend: Attend) -> Tensor:
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """The usual attention, fused where the device can."""
     return F.scaled_dot_product_attention(query, key, value)
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
-    """Autocast off: bf16 would leave 8 bits to a map whose levels decide the box."""
-    kind = tensor.device.type
-    if not torch.amp.is_autocast_available(kind):  # the meta device, where operations are counted
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """The tensor in float32 where it is of half precision, else as it is."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:

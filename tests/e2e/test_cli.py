@@ -651,6 +651,7 @@ def run_with(places: Finished, *more: object, method: str = "sat") -> list[objec
         (["--set", "image_size=48"], "a crop of 48 does not fit in images resized to 36"),
         (["--set", "drop_last=true", "batch_size=99"], "make no batch of 99 with drop_last"),
         (["--backbone", "test_resnet"], "SAT needs a plain ViT or DeiT with a class token"),
+        (["--set", "backbone_args.global_pool=avg"], "SAT reads normed tokens"),
         (["--method", "sat,cam"], "VisionTransformer"),
         (["--data-root", "nowhere"], "must be the folder that contains CUB_200_2011/{images/"),
         (["extra"], "unknown option 'extra'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ def test_a_fifth_of_the_holdout_chooses_and_the_rest_trains(
         s.image_id: s.boxes for s in held_out
     }.items()
     assert splits["test"] == cub(tiny_cub, holdout).samples("test")
+
+
+def test_of_a_holdout_of_the_fields_own_a_fifth_chooses(tiny_cub: Path) -> None:
+    """It may have more images a class than the recipe's number, which it does not follow."""
+    dataset = cub(tiny_cub, 5)
+    official = cub(tiny_cub, 7).samples("val")
+    dataset.samples = lambda split: official if split == "val" else ()
+    splits = splits_with_boxes(dataset)
+    counts = Counter(s.label for s in official)
+    assert Counter(s.label for s in splits["val"]) == {c: -(-n // 5) for c, n in counts.items()}
 
 
 def test_masks_and_parts_do_not_come_along(tiny_toybirds: Path) -> None:

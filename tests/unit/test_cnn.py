@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, cast
 
 import pytest
 import timm
@@ -85,7 +86,7 @@ def test_inception_halves_between_its_stages_5_and_6() -> None:
         ("adl", "tf_efficientnet_lite0", "places", ["trunk.blocks.4", "trunk.blocks.6"]),
         ("spg", "vgg16", "sources", ["features.23", "features.29"]),
         ("spg", "resnet50", "sources", ["layer3.0", "layer3"]),
-        ("spg", "inception_v3", "sources", ["Mixed_6a.pool", "Mixed_6e"]),
+        ("spg", "inception_v3", "sources", ["Mixed_6a.pool", "Mixed_6d"]),
         ("spg", "tf_efficientnet_lite0", "sources", ["blocks.2", "blocks.4"]),
     ],
 )
@@ -108,7 +109,7 @@ def test_poolings_of_vgg() -> None:
     [
         ("cam", ("neck.", "fc.")),
         ("spg", ("neck.", "classifier.", "mask_", "trunk.features.17", "trunk.features.28")),
-        ("acol", ("branch_",)),
+        ("acol", ("branch_a.", "branch_b.")),
     ],
 )
 def test_what_is_fast_on_vgg16_is_all_that_is_new(name: str, fast: tuple[str, ...]) -> None:
@@ -125,6 +126,34 @@ def test_what_is_fast_on_vgg16_is_all_that_is_new(name: str, fast: tuple[str, ..
         assert any(names[id(p)].startswith(part) for p in quick["params"])
     count = 26 if name != "spg" else 14  # tensors of 13 or 7 convolutions
     assert len(slow["params"]) == count
+
+
+@pytest.mark.parametrize("name", ["cam", "acol", "spg"])
+def test_what_is_fast_on_inception_is_all_that_is_new(name: str) -> None:
+    chosen = {"backbone": "inception_v3.tv_in1k"}
+    recipe = resolve(recipe_sections(name), name, "cub", "released", chosen)
+    options = {key: value for key, value in recipe.options.items() if key != "output_stride"}
+    model = on_meta(name, "inception_v3", **options)
+    slow, quick = model.param_groups(1.0, 0.0)
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert all(names[id(p)].startswith("trunk.") for p in slow["params"])
+    assert not any(names[id(p)].startswith("trunk.") for p in quick["params"])
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "vgg19.tv_in1k", "vgg16_bn.tv_in1k"])
+def test_new_layers_of_spg_are_fast_on_every_vgg(backbone: str) -> None:
+    recipe = resolve(recipe_sections("spg"), "spg", "cub", "released", {"backbone": backbone})
+    fast = cast(list[str], recipe.options["fast_layers"])
+    assert fast[:3] == ["neck.", "classifier.", "mask_"]
+    assert ("features.17" in fast) == (backbone == "vgg16")
+
+
+def test_fast_layers_that_are_not_there_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "wsolbench"):
+        on_meta("cam", "resnet18", fast_layers=["layer4.", "layer5."]).param_groups(1.0, 0.0)
+    assert [record.getMessage().partition("contains ")[2] for record in caplog.records] == [
+        "layer5."
+    ]
 
 
 @pytest.mark.parametrize("head", [LinearHead, ConvHead])

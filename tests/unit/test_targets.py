@@ -70,6 +70,14 @@ def test_a_map_is_cut_at_the_threshold_and_one_without_an_object_is_all_of_it(
         assert found["b"] == (0, 0, 200, 100)
 
 
+def test_nothing_found_is_the_whole_image_whatever_the_protocol_calls_it(
+    samples: list[Sample],
+) -> None:
+    stream = [(("a", "b"), Prediction(maps=torch.zeros(2, 14, 14)))]
+    found = find_boxes(stream, samples, Cut(load_protocol("ts-cam"), 0.1), 64)
+    assert set(found.values()) == {(0, 0, 200, 100)}
+
+
 def test_a_methods_own_box_is_taken_as_it_is(samples: list[Sample]) -> None:
     boxes = torch.tensor([[16.0, 8.0, 32.0, 32.0], [9.0, 9.0, 9.0, 30.0]])
     stream = [(("a", "b"), Prediction(boxes=boxes))]

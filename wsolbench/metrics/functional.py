@@ -194,9 +194,18 @@ def _ranks(score: Map, levels: NDArray[Any]) -> sweep.Ranks:
 def _answered(boxes: Ints, score: Map, levels: NDArray[Any], rule: BoxRule) -> Ints:
     """Boxes (G, 4) as the rule has them: clipped, and its own where nothing is kept."""
     height, width = score.shape
-    far = {"zero": (0, 0), "unit": (1, 1), "whole": (width, height)}[rule.empty]
-    boxes[_first_empty(score, levels) :] = (0, 0, *far)
+    boxes[_first_empty(score, levels) :] = _own_box(height, width, rule)
     return _clipped(boxes, height, width, rule)
+
+
+def empty_box(side: int, rule: BoxRule) -> Floats:
+    """The box (4,) that a map (side, side) gets of which nothing is kept."""
+    found = np.array([_own_box(side, side, rule)], np.float64)
+    return np.asarray(_clipped(found, side, side, rule)[0])
+
+
+def _own_box(height: int, width: int, rule: BoxRule) -> tuple[int, int, int, int]:
+    return 0, 0, *{"zero": (0, 0), "unit": (1, 1), "whole": (width, height)}[rule.empty]
 
 
 def _clipped(boxes: NDArray[Any], height: int, width: int, rule: BoxRule) -> NDArray[Any]:
