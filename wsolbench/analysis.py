@@ -43,16 +43,26 @@ def row_intervals(results: Iterable[Result], folder: Path) -> tuple[Intervals, l
     problems: list[str] = []
     for group in groups(results):
         for row in group.rows:
-            if group.ranked_by is None or not all(result.table for result in row.results):
+            runs = _read_all(row, folder, problems)
+            if group.ranked_by is None or runs is None:
                 continue
-            try:
-                values = _values(_Runs.read(row, folder), group.ranked_by)
-            except InputError as error:
-                problems.append(str(error))
-                continue
+            values = _values(runs, group.ranked_by)
             if values is not None:
                 found[row.identities] = interval(values)
     return found, list(dict.fromkeys(problems))
+
+
+def _read_all(row: Row, folder: Path, problems: list[str]) -> _Runs | None:
+    """The tables of all runs of a row, where each has one; what is wrong with any is a problem."""
+    kept = Row(tuple(result for result in row.results if result.table))
+    if not kept.results:
+        return None
+    try:
+        runs = _Runs.read(kept, folder)
+    except InputError as error:
+        problems.append(str(error))
+        return None
+    return runs if len(kept.results) == len(row.results) else None
 
 
 def analyse(file: Path, titles: Titles) -> str:
@@ -82,18 +92,18 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
 
     Raises:
         InputError: when a file is no record of a results folder, a table is missing or does not fit
-            its record, both are of one row, or the images are not the same.
+            its record, both are of one row, or they differ in their images or protocol.
     """
     a, b = (_Runs.read(_row_of(file), records_folder(file)) for file in (first, second))
     if a.row.identities == b.row.identities:
         raise InputError(f"{first.name} and {second.name} are seeds of one row; compare two rows")
-    if a.tables[0].image_id != b.tables[0].image_id:
-        raise InputError(f"{first.name} and {second.name} are of other images; nothing to compare")
+    _check_comparable(a, b, f"{first.name} and {second.name}")
     names = [_name(runs, titles) for runs in (a, b)]
     compared = _in_common(a, b)
     if not compared:
         raise InputError(f"{first.name} and {second.name} have no figure in common")
-    rows = [_compared(figure, *values) for figure, values in compared.items()]
+    oracle = {*a.row.first.oracle, *b.row.first.oracle}
+    rows = [_compared(_title(f, f in oracle), *values) for f, values in compared.items()]
     columns = ["figure", "first", "second", "first - second", "95% interval", "p"]
     ranked = next((figure for figure in RANKED_BY if figure in compared), next(iter(compared)))
     parts = (
@@ -104,6 +114,15 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
         _verdict(ranked, *compared[ranked]),
     )
     return "\n\n".join(parts)
+
+
+def _check_comparable(a: _Runs, b: _Runs, names: str) -> None:
+    first, second = a.row.first, b.row.first
+    alike = first.dataset.fingerprint == second.dataset.fingerprint
+    if not alike or a.tables[0].image_id != b.tables[0].image_id:
+        raise InputError(f"{names} are of other images; nothing to compare")
+    if first.protocol != second.protocol:
+        raise InputError(f"{names} were scored under other protocols; nothing to compare")
 
 
 class Lead(NamedTuple):
@@ -176,7 +195,8 @@ def _row_of(file: Path) -> Row:
     """The row that a record stands in: all seeds with a table."""
     own = read_result(file)
     results, _ = load_results(records_folder(file))
-    row = next(r for g in groups(results) for r in g.rows if own.identity() in r.identities)
+    rows = (r for g in groups(results) for r in g.rows if own.identity() in r.identities)
+    row = next(rows, Row((own,)))  # alone, where the file's name is none of a record
     kept = tuple(result for result in row.results if result.table is not None)
     return Row(kept or (own,))
 
@@ -222,7 +242,7 @@ def _figures(runs: _Runs) -> str:
     result, rows = runs.row.first, []
     for figure in result.figures:
         values = _values(runs, figure)
-        title = FIGURE_TITLES[figure] + (" (oracle)" if figure in result.oracle else "")
+        title = _title(figure, figure in result.oracle)
         spread = "-" if values is None else interval_text(interval(values))
         rows.append([title, f"{result.figures[figure]:.2f}", spread])
     return _table(["figure", "percent", "95% interval"], rows)
@@ -297,12 +317,16 @@ def _kinds(table: ImageTable, index: int) -> str:
     return _table([f"answer at threshold {table.thresholds[index]:.3f}", "images", "percent"], rows)
 
 
-def _compared(figure: Figure, a: F.Floats, b: F.Floats) -> list[str]:
+def _title(figure: Figure, oracle: bool) -> str:
+    return FIGURE_TITLES[figure] + (" (oracle)" if oracle else "")
+
+
+def _compared(title: str, a: F.Floats, b: F.Floats) -> list[str]:
     first, second = 100 * a.mean(), 100 * b.mean()
     apart = interval_text(difference_interval(a, b))
     p = paired_p(a.mean(axis=0) - b.mean(axis=0))
     means = [f"{first:.2f}", f"{second:.2f}", f"{first - second:+.2f}"]
-    return [FIGURE_TITLES[figure], *means, apart, f"{p:.4f}"]
+    return [title, *means, apart, f"{p:.4f}"]
 
 
 def _verdict(figure: Figure, a: F.Floats, b: F.Floats) -> str:

@@ -18,6 +18,8 @@ _SEEN = {
     r"dino\w*|mae|fcmae|mim|moco\w*|swav|ijepa|ssl|lvd\d+m": "self-supervised",
     r"in(21|22|12)k": "ImageNet-21k",
     r"in1k": "ImageNet-1k",
+    r"openai|(laion|merged|metaclip|datacomp|dfn|openclip|quickgelu)\w*|webli": "image-text pairs",
+    r"(ig|jft|yfcc)\w*": "other",
 }
 _SELF_SUPERVISED = "self-supervised"
 
@@ -38,6 +40,12 @@ def result_text(result: Result, titles: Mapping[str, str]) -> str:
     return f"{title} (trained on boxes)" if result.saw_boxes else title
 
 
+def control_text(result: Result, titles: Mapping[str, str]) -> str:
+    """:func:`result_text`, with the labels where they are not the official ones."""
+    title, labels = result_text(result, titles), result.recipe.train_labels
+    return title if labels == "official" else f"{title}, {labels} labels"
+
+
 def external_classifier(recipe: Recipe) -> bool:
     """Whether the class scores are another run's."""
     return recipe.classifier is not None
@@ -47,13 +55,13 @@ def pretraining_kind(tag: str | None) -> str:
     """What the weights of a backbone had seen before, by the tag of their timm name.
 
     ``none``, ``ImageNet-1k``, ``ImageNet-21k`` (which contains the former, and of which some take
-    a part), ``self-supervised``, several of them, or ``other``. What a self-supervised training saw
-    has no labels: only what follows ``ft`` counts beside it.
+    a part), ``self-supervised``, ``image-text pairs``, ``other``, or several of them. What a
+    self-supervised training saw has no labels: only what follows ``ft`` counts beside it.
     """
     if tag is None:
         return "none"
     before, fine_tuned, after = tag.partition("_ft_")
-    kinds = _kinds(before)
+    kinds = _kinds(before) or (["other"] if fine_tuned else [])
     if _SELF_SUPERVISED in kinds:
         kinds = [_SELF_SUPERVISED]
     kinds += [kind for kind in _kinds(after) if kind not in kinds] if fine_tuned else []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from wsolbench.columns import control_text
 from wsolbench.results import Environment, Inference, Result
 
 #: cell of what was not measured
@@ -35,10 +36,12 @@ class Costs:
 
 
 def costs(records: Sequence[Result]) -> Costs:
-    """Sum up records of one recipe, precision and machine.
+    """Sum up records of one recipe and precision, those of the first one's machine.
 
     How fast they localize counts where it was measured on the machine of the training.
     """
+    here = machine(records[0].environment)
+    records = [r for r in records if machine(r.environment) == here]
     trained = [r.cost for r in records if r.recipe.trained]
     found = [i for i in map(_inference, records) if i is not None]
     return Costs(
@@ -88,7 +91,7 @@ def _cells(rows: Sequence[Result], titles: Mapping[str, str]) -> dict[str, str]:
     return {
         "dataset": first.dataset.title,
         "regime": recipe.name,
-        "method": titles.get(recipe.method, recipe.method),
+        "method": control_text(first, titles),
         "backbone": recipe.backbone,
         "precision": "fp32" if recipe.precision == "32" else recipe.precision,
         "machine": machine(first.environment),

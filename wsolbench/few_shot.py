@@ -8,16 +8,18 @@ point of a curve, and nothing here is ranked.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import pandas as pd
 from tabulate import tabulate
 
-from wsolbench.columns import result_text
+from wsolbench.columns import control_text
+from wsolbench.labels import COLUMNS, result_labels
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Row, comparable, row_key
 from wsolbench.reported import read_table
@@ -38,7 +40,13 @@ from wsolbench.tables import (
 )
 
 #: figures of the tables; the first of them that a chart has is the one to plot
-FIGURES_SHOWN: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "max_box_acc_v2", "top1_cls")
+FIGURES_SHOWN: tuple[Figure, ...] = (
+    "gt_known_loc",
+    "top1_loc",
+    "max_box_acc_v2",
+    "pxap",
+    "top1_cls",
+)
 #: how all images of a class are called
 ALL = "all"
 _ONE_RUN = re.compile(r"\s--(?:set (?:shots|draw)=\d+|seed[=\s]\s*[\d,]+)")
@@ -101,6 +109,20 @@ class Chart:
         held = {f for r in self.results for f in r.figures}
         return [figure for figure in FIGURES_SHOWN if figure in held]
 
+    def title(self, figure: Figure) -> str:
+        """A figure's title, which says where it was chosen on the evaluated images."""
+        return FIGURE_TITLES[figure] + (" (oracle)" if figure in self.oracle else "")
+
+    @property
+    def oracle(self) -> frozenset[Figure]:
+        """Figures that were chosen on the evaluated split."""
+        return frozenset(f for r in self.results for f in r.oracle)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Those of the trainings, which the authors' recipes have each their own of."""
+        return sorted({r.recipe.batch_size for r in self.results})
+
     @property
     def iterations(self) -> list[int]:
         """Lengths of the trainings as their records state them: one, unless somebody erred."""
@@ -124,7 +146,7 @@ class Reference(NamedTuple):
 
 
 def charts(results: Iterable[Result]) -> list[Chart]:
-    """Sort records into charts; those that belong to no curve with few images are left out."""
+    """Sort records into charts; those of no curve with few images, or no figure, are left out."""
     found: defaultdict[tuple[object, ...], defaultdict[tuple[str, ...], list[Result]]]
     found = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -132,7 +154,7 @@ def charts(results: Iterable[Result]) -> list[Chart]:
         alike = result.model_copy(update={"recipe": whole, "recipe_key": whole.key()})
         found[comparable(alike)][row_key(alike)].append(result)
     sorted_in = [_chart(curves.values()) for _, curves in sorted(found.items(), key=_first)]
-    return [chart for chart in sorted_in if chart.curves]
+    return [chart for chart in sorted_in if chart.curves and chart.figures]
 
 
 def published_curves(dataset: str) -> list[Reference]:
@@ -149,9 +171,9 @@ def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
     ``shots`` is empty for all images; ``mean`` and ``std`` are percentages over the runs.
     """
     lines = [
-        _line(number, curve, point, figure, titles)
+        _line(number, curve, point, figure, name)
         for number, chart in enumerate(charts(results), 1)
-        for curve in chart.curves
+        for curve, name in zip(chart.curves, curve_labels(chart, titles), strict=True)
         for point in curve.points
         for figure in chart.figures
     ]
@@ -216,15 +238,14 @@ def _published_points(rows: pd.DataFrame) -> tuple[tuple[int | None, float], ...
 # ------------------------------------------------------------------------------------------ tables
 
 _COLUMNS = [
-    *("chart", "dataset", "fingerprint", "regime", "protocol", "iterations", "batch_size"),
-    *("method", "method_title", "backbone", "precision", "device_type", "shots", "images"),
-    *("draws", "seeds", "figure", "mean", "std"),
+    *("chart", "dataset", "fingerprint", "regime", "protocol", "protocol_version", "iterations"),
+    *("batch_size", "method", "method_title", "backbone", "supervision", "train_labels"),
+    *("recipe_key", "precision", "device_type", "shots", "images", "draws", "seeds", "figure"),
+    *("oracle", "mean", "std"),
 ]
 
 
-def _line(
-    number: int, curve: Curve, point: Point, figure: Figure, titles: Titles
-) -> dict[str, object]:
+def _line(number: int, curve: Curve, point: Point, figure: Figure, name: str) -> dict[str, object]:
     result = point.row.first
     recipe = result.recipe
     return {
@@ -233,11 +254,15 @@ def _line(
         "fingerprint": result.dataset.fingerprint,
         "regime": recipe.name,
         "protocol": result.protocol.name,
+        "protocol_version": result.protocol.version,
         "iterations": result.iterations,
         "batch_size": recipe.batch_size,
         "method": recipe.method,
-        "method_title": result_text(curve.first, titles),
+        "method_title": name,
         "backbone": recipe.backbone,
+        "supervision": result.supervision,
+        "train_labels": recipe.train_labels,
+        "recipe_key": result.recipe_key,
         "precision": recipe.precision,
         "device_type": result.environment.device_type,
         "shots": "" if point.shots is None else point.shots,
@@ -245,6 +270,7 @@ def _line(
         "draws": len(point.row.draws),
         "seeds": len(point.row.seeds),
         "figure": figure,
+        "oracle": figure in result.oracle,
         "mean": point.row.mean(figure),
         "std": point.row.std(figure),
     }
@@ -272,7 +298,8 @@ def _latex_chart(chart: Chart, titles: Titles) -> str:
 def _terminal_chart(chart: Chart, titles: Titles) -> str:
     columns, rows = _cells(chart, titles)
     kept = [0, 3, *range(_TEXTS, len(columns))]
-    cells = [[row[i] for i in kept] for row in rows]
+    names = itertools.cycle(curve_labels(chart, titles))
+    cells = [[name, *(row[i] for i in kept[1:])] for name, row in zip(names, rows, strict=False)]
     align = ["left"] * 2 + ["right"] * (len(kept) - 2)
     table = tabulate(
         cells, [columns[i] for i in kept], "simple", disable_numparse=True, colalign=align
@@ -286,17 +313,22 @@ _TEXTS = 4
 
 def _cells(chart: Chart, titles: Titles) -> tuple[list[str], list[list[str]]]:
     columns = ["method", "backbone", "precision, device", "figure"]
+    names = curve_labels(chart, titles, COLUMNS)
     rows = [
-        [*_name(curve, titles), FIGURE_TITLES[figure], *_values(chart, curve, figure)]
+        [name, *_made_of(curve), chart.title(figure), *_values(chart, curve, figure)]
         for figure in chart.figures
-        for curve in chart.curves
+        for name, curve in zip(names, chart.curves, strict=True)
     ]
     return [*columns, *(label_of(k) for k in chart.shots)], rows
 
 
-def _name(curve: Curve, titles: Titles) -> tuple[str, str, str]:
-    recipe = curve.first.recipe
-    return result_text(curve.first, titles), recipe.backbone, device_of(curve.first)
+def curve_labels(chart: Chart, titles: Titles, but: Collection[str] = ()) -> list[str]:
+    """Name each curve by as little as tells it from the others, see :mod:`wsolbench.labels`."""
+    return result_labels([curve.first for curve in chart.curves], titles, but)
+
+
+def _made_of(curve: Curve) -> tuple[str, str]:
+    return curve.first.recipe.backbone, device_of(curve.first)
 
 
 def label_of(shots: int | None) -> str:
@@ -329,7 +361,8 @@ def notes(chart: Chart) -> str:
     """Say what the curves of a chart share."""
     recipe, protocol = chart.first.recipe, chart.first.protocol
     length = " or ".join(map(str, chart.iterations)) or "equally many"
-    oracle = sorted(FIGURE_TITLES[f] for f in chart.figures if f in chart.first.oracle)
+    batch = " or ".join(map(str, chart.batch_sizes))
+    oracle = sorted(FIGURE_TITLES[f] for f in chart.figures if f in chart.oracle)
     held_out = (
         f"Thresholds come from the same {recipe.holdout} held-out images a class at every number."
         if chart.first.threshold_source == "held-out"
@@ -337,7 +370,7 @@ def notes(chart: Chart) -> str:
     )
     sentences = (
         REGIMES[recipe.name],
-        f"Columns: training images a class; {length} iterations of batch size {recipe.batch_size} "
+        f"Columns: training images a class; {length} iterations of batch size {batch} "
         "at every number, so that nothing but the images differs.",
         held_out,
         "Mean ± sample standard deviation over draws of the images and over seeds, in brackets how "
@@ -358,7 +391,7 @@ def _commands(chart: Chart, titles: Titles) -> list[str]:
 
 def _of_curve(curve: Curve, titles: Titles) -> list[str]:
     """A comment that says whence a curve comes, and its commands."""
-    title = result_text(curve.first, titles)
+    title = control_text(curve.first, titles)
     commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
     comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
     return [one_line(comment), *curve_commands(curve)]

@@ -53,6 +53,8 @@ _OWN_OPTION = {"method": "method", "dataset": "dataset", "name": "recipe", "weig
 _NOT_INHERITED = frozenset({"method", "epochs", "optim", "options", "weights", *INPUTS})
 #: overrides that are a run's own, and do not go on to the runs that it builds on
 _NOT_PASSED = frozenset({"options", *INPUTS})
+#: fields that a run and those that it builds on have in common: their keys do not tell them apart
+_SHARED = frozenset({"seed", "draw", "precision"})
 #: those that do not go on to a run with a network of its own either
 _OF_ONE_NETWORK = frozenset({"backbone", "backbone_args", "optim", "schedule", "protocol"})
 
@@ -150,6 +152,8 @@ def _looking_into(
 ) -> Recipe:
     """The recipe of a method whose section names a source."""
     source = other(*input_of("source", fields["source"], overrides), weights)
+    if not isinstance(overrides.get("options", {}), Mapping):
+        raise InputError(f"options={overrides['options']}: name one, as --set options.NAME=VALUE")
     options = _merge(fields.get("options", {}), overrides.get("options", {}))
     inherited = source.model_dump(exclude=set(_NOT_INHERITED))
     own = {"method": method, "epochs": 0, "options": options, "source": source}
@@ -172,13 +176,15 @@ def input_of(role: str, section: Any, overrides: Mapping[str, Any]) -> tuple[str
         overrides: the user's, for the whole.
 
     Raises:
-        InputError: when no method is named.
+        InputError: when no method is named, or a field that the other run shares with this one.
     """
     override = overrides.get(role, {})
     for given in (section, override):
         if not isinstance(given, Mapping):
             raise InputError(f"{role}={given}: name a method, as --set {role}.method=NAME")
     named = _merge(section, override)
+    for name in _SHARED & named.keys():
+        raise InputError(f"'{role}.{name}' is that of the whole run; leave it out")
     method = named.pop("method", None)
     if not isinstance(method, str):
         raise InputError(f"'{role}' names no method; add --set {role}.method=NAME")

@@ -143,6 +143,27 @@ class Group:
         return _ranking_figure(self.rows)
 
 
+def distinctions(of: Sequence[Group]) -> list[str]:
+    """What tells each group from others of its dataset, regime and protocol; mostly nothing."""
+    facts = [_facts(group.first) for group in of]
+    names = [(g.first.dataset.name, g.first.recipe.name, g.first.protocol.name) for g in of]
+    return [
+        ", ".join(f"{k} {v}" for k, v in own.items() if any(other[k] != v for other in alike))
+        for own, name in zip(facts, names, strict=True)
+        for alike in [[f for f, n in zip(facts, names, strict=True) if n == name]]
+    ]
+
+
+def _facts(result: Result) -> dict[str, str]:
+    """What may part groups, as text."""
+    recipe = result.recipe.training
+    shown = {name: getattr(recipe, name) for name in sorted(_CONDITIONS | {"iterations"})}
+    shown["schedule"] = recipe.schedule.name
+    facts = {name.replace("_", " "): str(value) for name, value in shown.items()}
+    data = {"dataset": result.dataset.fingerprint, "version": str(result.protocol.version)}
+    return {**facts, **data}
+
+
 def groups(results: Iterable[Result]) -> list[Group]:
     """Sort records into groups and rows; the order of ``results`` does not matter."""
     everywhere: list[Result] = []

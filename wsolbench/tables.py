@@ -21,6 +21,7 @@ from tabulate import tabulate
 from wsolbench.columns import (
     CLASSIFIED,
     EXTERNAL,
+    control_text,
     external_classifier,
     pretraining_kind,
     pretraining_text,
@@ -70,7 +71,9 @@ def frame(
 ) -> pd.DataFrame:
     """Return one line a row with numbers as they are, the figures of all protocols as columns."""
     lines = [
-        _line(group, row, titles, intervals) for group in groups(results) for row in group.rows
+        {"group": number, **_line(group, row, titles, intervals)}
+        for number, group in enumerate(groups(results), 1)
+        for row in group.rows
     ]
     return pd.DataFrame(lines, columns=_LINE_COLUMNS)
 
@@ -174,7 +177,7 @@ def one_line(text: str) -> str:
 # ---------------------------------------------------------------------------------------- numbers
 
 _LINE_COLUMNS = [
-    *("dataset", "dataset_title", "fingerprint", "classes", "test_images"),
+    *("group", "dataset", "dataset_title", "fingerprint", "classes", "test_images"),
     *("regime", "protocol", "protocol_version", "rank", "method", "method_title", "backbone"),
     *("pretraining", "supervision", "recipe_key", "seeds", "shots", "draws", "epochs"),
     *("iterations", "batch_size", "holdout"),
@@ -198,7 +201,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
         "regime": recipe.name,
         "protocol": result.protocol.name,
         "protocol_version": result.protocol.version,
-        "rank": "" if row.rank is None else row.rank,
+        "rank": "" if row.rank is None or recipe.shots is not None else row.rank,
         "method": recipe.method,
         "method_title": result_text(result, titles),
         "backbone": recipe.backbone,
@@ -226,7 +229,7 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
     line["dead_maps"] = row.dead_maps
     line["ranked_by"] = group.ranked_by or ""
     line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
-    line["machine"] = ", ".join(sorted({machine(r.environment) for r in row.results}))
+    line["machine"] = machine(result.environment)
     return line | asdict(costs(row.results))
 
 
@@ -369,8 +372,8 @@ def notes(group: Group, intervals: Intervals) -> str:
         )
     if _has_intervals(group, intervals):
         sentences.append(
-            "Its 95% interval: bootstrap over the test images and, in rows of several seeds, over "
-            "the seeds; thresholds as chosen."
+            "95% interval of the ranked figure: bootstrap over the test images and, in rows of "
+            "several seeds, over the seeds; thresholds as chosen."
         )
     return " ".join(sentences)
 
@@ -465,9 +468,7 @@ def short_name(group: Group, row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
     alike = [other for other in group.rows if other.first.recipe.method == recipe.method]
     more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
-    if recipe.train_labels != "official":
-        more.append(f"{recipe.train_labels} labels")
-    return one_line(", ".join([result_text(row.first, titles), *more]))
+    return one_line(", ".join([control_text(row.first, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:

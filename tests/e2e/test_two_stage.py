@@ -163,6 +163,8 @@ def test_what_learns_from_boxes_by_way_of_another_run_is_not_ranked(
         ("psol", ["targets.method=nothing"], "unknown method 'nothing'"),
         ("psol", ["targets=cam"], "name a method, as --set targets.method=NAME"),
         ("psol", ["targets.protocol=[wsoleval]"], "that no test image chose"),
+        ("psol", ["targets.seed=0"], "'targets.seed' is that of the whole run; leave it out"),
+        ("cam", ["classifier.method=cam", "classifier.precision=bf16"], "that of the whole run"),
         ("cam", ["targets.method=ddt"], "method 'cam' has no 'targets'"),
     ],
 )

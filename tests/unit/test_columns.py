@@ -30,8 +30,12 @@ TITLES = {"alpha": "Alpha", "beta": "Beta"}
         ("mae_in1k", "self-supervised"),
         ("mae_in1k_ft_in1k", "self-supervised, ImageNet-1k"),
         ("fcmae_ft_in22k_in1k", "self-supervised, ImageNet-21k"),
-        ("laion2b", "other"),
-        ("laion2b_ft_in1k", "ImageNet-1k"),
+        ("a_training_of_ones_own", "other"),
+        ("own_ft_in1k", "other, ImageNet-1k"),
+        ("laion2b", "image-text pairs"),
+        ("openai_ft_in1k", "image-text pairs, ImageNet-1k"),
+        ("laion2b_ft_in12k_in1k", "image-text pairs, ImageNet-21k"),
+        ("ns_jft_in1k", "ImageNet-1k, other"),
     ],
 )
 def test_what_weights_had_seen(tag: str | None, kind: str) -> None:

@@ -101,3 +101,20 @@ def test_the_numbers_are_in_the_csv() -> None:
     for name, value in vars(costs(results)).items():
         assert line[name] == value
     assert line["train_images_per_second"] == 25.0
+
+
+def test_who_saw_boxes_and_who_is_a_control_is_said_here_too() -> None:
+    named = rows(
+        made(0, 20.0, supervision="boxes"), made(0, 20.0, recipe={"train_labels": "shuffled"})
+    )
+    assert sorted(row["method"] for row in named) == [
+        "Alpha (trained on boxes)",
+        "Alpha, shuffled labels",
+    ]
+
+
+def test_a_row_of_several_machines_tells_the_costs_of_the_one_it_names() -> None:
+    two = [made(0, 20.0), made(1, 90.0, environment={"threads": 64})]
+    (line,) = pd.read_csv(io.StringIO(csv(two, TITLES))).to_dict("records")
+    assert line["machine"] == "Some CPU, 2 threads"
+    assert line["train_images_per_second"] == 20.0

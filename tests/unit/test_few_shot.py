@@ -163,6 +163,7 @@ def run_of(
     return result.model_copy(update={"command": f"{command}{some} --device cpu --seed {seed}"})
 
 
+BATCHES = {"alpha": 256, "beta": 128}
 GRID = [
     *(run_of("alpha", k, d, 40.0 + k + d) for k in (1, 3) for d in (0, 1, 2)),
     run_of("alpha", 10, 0, 70.0),
@@ -222,6 +223,38 @@ def test_other_options_make_another_curve_of_the_chart() -> None:
     assert [c.first.recipe.method for c in chart.curves] == ["alpha", "alpha", "beta"]
     half = run_of("alpha", 3, 0, 1.0, precision="bf16")
     assert len(few_shot.charts([*GRID, half])[0].curves) == 3
+
+
+def test_curves_of_one_method_are_told_apart_wherever_they_are_named() -> None:
+    control = run_of("alpha", 3, 0, 1.0, train_labels="shuffled")
+    blocks = run_of("alpha", 3, 0, 2.0, options={"blocks": 4})
+    (chart,) = few_shot.charts([*GRID, control, blocks])
+    labels = few_shot.curve_labels(chart, TITLES)
+    assert len(set(labels)) == len(labels) == 4
+    assert "Alpha, shuffled labels" in labels
+    data = pd.read_csv(io.StringIO(few_shot.csv([*GRID, control, blocks], TITLES)))
+    assert set(data.method_title) == set(labels)
+    shuffled = data[data.train_labels == "shuffled"]
+    assert shuffled[shuffled.figure == "gt_known_loc"]["mean"].tolist() == [1.0]
+    for text in (few_shot.markdown, few_shot.terminal, few_shot.latex):
+        shown = text([*GRID, control, blocks], TITLES)
+        assert "Alpha, shuffled labels" in shown
+        assert f"Alpha, recipe {blocks.recipe_key}" in shown
+
+
+def test_a_chart_of_pixels_alone_shows_them_and_one_of_nothing_is_none() -> None:
+    pixels = [r.model_copy(update={"figures": {"pxap": 30.0}}) for r in GRID]
+    (chart,) = few_shot.charts(pixels)
+    assert chart.figures == ["pxap"]
+    assert few_shot.charts([r.model_copy(update={"figures": {}}) for r in GRID]) == []
+
+
+def test_oracles_and_batch_sizes_are_said() -> None:
+    chosen = [r.model_copy(update={"oracle": ("gt_known_loc",)}) for r in GRID]
+    assert "| GT-known Loc (oracle) |" in few_shot.markdown(chosen, TITLES)
+    fields = {"name": "released", "shots": 1, "iterations": 20}
+    sizes = [make_result({"method": m, "batch_size": b, **fields}) for m, b in BATCHES.items()]
+    assert "of batch size 128 or 256 at every number" in few_shot.markdown(sizes, TITLES)
 
 
 def test_tables_say_spread_runs_and_length() -> None:

@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     for shots in (1, 3, None):
         for draw in range(1 if shots is None else 2):
             save_result(few(shots, draw, 40.0 + 5 * (shots or 8) + draw), folder)
+    save_result(make_result({"method": "other", "dataset": "elsewhere"}), folder)
     return folder
 
 
@@ -89,6 +90,8 @@ def test_the_grid_shows_the_methods_and_images_that_are_asked_for(
         (("grid", "alpha-birds-default"), "no record of this comparison keeps example maps"),
         (("curve", "alpha-birds-*shots1"), "stands in 'figure few-shot' alone"),
         (("few-shot", "alpha-photos"), "run with --shots"),
+        (("few-shot", "alpha-birds", "--method", "beta"), "beta: not in this record's comparison"),
+        (("curve", "alpha-photos", "--method", "other"), "other: not in this record's comparison"),
     ],
 )
 def test_what_cannot_be_drawn_is_said_in_one_line(

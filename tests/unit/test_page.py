@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,17 @@ from urllib.parse import unquote
 import pytest
 from boards import EVIL, METHODS, Photos, Private, make_board, make_photos
 from commands import call, succeed
+from records import make_result
 
+from wsolbench import tables
 from wsolbench.analysis import compare
+from wsolbench.errors import InputError
 from wsolbench.leaderboard import write_leaderboard
 from wsolbench.ranking import groups
 from wsolbench.registry import DATASETS
 from wsolbench.report.charts import Scale, percent_scale, positive_scale, short_number
 from wsolbench.report.page import FILE_NAME, Source, made_from, write_page
-from wsolbench.results import MEASURED, load_results
+from wsolbench.results import MEASURED, load_results, read_table, save_result
 from wsolbench.tables import best_two, latex
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +134,60 @@ def test_the_gallery_puts_failures_first_and_agrees_with_the_figures(
         assert 100 - 10 * wrong == pytest.approx(row.first.figures["gt_known_loc"])
 
 
+def test_a_damaged_table_is_named_even_where_another_seed_has_none(
+    root: Path, tmp_path: Path
+) -> None:
+    first, second, *_ = make_board(tmp_path, Photos(root))
+    save_result(second, tmp_path)  # without its table
+    saved = tmp_path / MEASURED / first.file_name()
+    digest = json.loads(saved.read_text("utf-8"))["table"]["sha256"]
+    saved.with_suffix(f".{digest[:10]}.npz").write_bytes(b"x")
+    (problem,) = write_leaderboard(tmp_path, {}).problems
+    assert saved.stem in problem
+
+
+def test_only_records_of_one_protocol_and_data_are_compared(root: Path, tmp_path: Path) -> None:
+    make_board(tmp_path, Photos(root))
+    first, _, other, *_ = load_results(tmp_path).results
+    mine, table = tmp_path / MEASURED / first.file_name(), read_table(other, tmp_path)
+    stamp = {"protocol": first.protocol.model_copy(update={"name": "other"})}
+    data = {"dataset": first.dataset.model_copy(update={"fingerprint": "0" * 12})}
+    for change, said in ((stamp, "under other protocols"), (data, "of other images")):
+        theirs = save_result(other.model_copy(update=change), tmp_path, table)
+        with pytest.raises(InputError, match=said):
+            compare(mine, theirs, {})
+    chosen = other.model_copy(update={"oracle": ("gt_known_loc",)})
+    theirs = save_result(chosen, tmp_path, table)
+    assert "GT-known Loc (oracle)" in compare(mine, theirs, {})
+    copy = Path(shutil.copy(mine, mine.with_suffix(".bak")))
+    assert "seeds of one row" not in compare(copy, theirs, {})
+
+
+def test_comparisons_that_differ_in_conditions_are_told_apart(tmp_path: Path, root: Path) -> None:
+    for epochs in (5, 15):
+        for method in ("alpha", "beta"):
+            save_result(make_result({"method": method, "epochs": epochs}), tmp_path)
+    text, _ = page(tmp_path, root, "none")
+    for epochs in (5, 15):
+        assert f"Birds: default, Plain (epochs {epochs})</option>" in text
+    lines = list(csv.DictReader(io.StringIO(tables.csv(load_results(tmp_path).results, {}))))
+    assert [line["group"] for line in lines] == ["1", "1", "2", "2"]
+    files = [make_result({"method": "alpha", "epochs": n}).file_name() for n in (5, 15)]
+    done = [
+        succeed("figure", "curve", tmp_path / MEASURED / file, "--out", tmp_path / "out").out
+        for file in files
+    ]
+    assert len(set(done)) == 2
+
+
+def test_no_two_of_many_methods_look_alike(tmp_path: Path, root: Path) -> None:
+    for n in range(20):
+        save_result(make_result({"method": f"method{n:02}"}), tmp_path)
+    text, _ = page(tmp_path, root, "none")
+    looks = re.findall(r'<svg class="swatch (c\d d\d)"[^>]*>.*?</svg> method\d\d', text)
+    assert len(set(looks)) == 20
+
+
 @pytest.mark.usefixtures("photos")
 def test_the_verdict_is_that_of_the_comparison(folder: Path, root: Path) -> None:
     text, _ = page(folder, root)
@@ -176,11 +236,13 @@ def test_bad_files_are_named_and_the_rest_is_shown(
     (measured / "empty.json").write_bytes(b"")
     (measured / "binary.json").write_bytes(b"\xff\xfe\x00")
     (measured / "second.json").write_text(whole)
+    (measured / "folder.json").mkdir()
+    (measured / "nowhere.json").symlink_to("gone")
     for npz in measured.glob(f"{results[-1].file_name().removesuffix('.json')}.*.npz"):
         npz.write_bytes(npz.read_bytes()[:-1])
     done = succeed("table", "--results", tmp_path, "--data-root", root)
     shown = " ".join(Tags((tmp_path / FILE_NAME).read_text("utf-8")).texts)
-    bad = ("<b>truncated", "foreign", "list", "empty", "binary", "second")
+    bad = ("<b>truncated", "foreign", "list", "empty", "binary", "second", "folder", "nowhere")
     for name in (*bad, results[-1].file_name().removesuffix(".json")):
         assert name in shown, name
         assert name in done.err, name

@@ -54,6 +54,14 @@ def test_neither_the_order_of_images_nor_a_second_call_changes_a_digit() -> None
     assert paired_p(difference) == paired_p(difference[::-1])
 
 
+def test_an_interval_stays_within_what_can_be() -> None:
+    """The draw of seeds is added to that of images, which could lead past the end."""
+    seeds = np.array([[0.0] * 9 + [1.0], [1.0] * 10, [1.0] * 10])
+    assert interval(seeds).high == 100
+    assert interval(1 - seeds).low == 0
+    assert difference_interval(seeds, np.zeros((3, 10))).high == 100
+
+
 def exchangeable(draw: np.random.Generator, seeds: int) -> tuple[np.ndarray, np.ndarray]:
     """Two runs that are right by the same chance at each image, hard ones and easy ones alike."""
     chance = draw.beta(0.5, 0.3, 150)

@@ -109,6 +109,8 @@ def test_trained_weights_are_those_of_the_source() -> None:
         ({"source": "cam"}, {}, "source=cam: name a method, as --set source.method=NAME"),
         ({}, {"source": {"epochs": 1}}, "'source' names no method; add --set source.method=NAME"),
         ({"source": {"method": "looks"}}, {}, "its source has none itself"),
+        ({"options": 3}, {}, "options=3: name one, as --set options.NAME=VALUE"),
+        ({"source": {"seed": 1}}, {}, "'source.seed' is that of the whole run"),
         ({"source": {"name": "released"}}, {}, "'name' is set by --recipe"),
         ({"source": {"epochs": 0}}, {}, "would leave the method untrained"),
     ],

@@ -38,7 +38,8 @@ def interval(values: F.Floats) -> Interval:
         values: (S, N) in [0, 1], how right each seed's run is at each image.
     """
     rng = np.random.default_rng(_SEED)
-    return _percentiles(_images(values, rng).mean(axis=1) + _seeds(_means(values), rng))
+    drawn = _images(values, rng).mean(axis=1) + _seeds(_means(values), rng)
+    return _percentiles(drawn, lowest=0)
 
 
 def difference_interval(a: F.Floats, b: F.Floats) -> Interval:
@@ -50,7 +51,7 @@ def difference_interval(a: F.Floats, b: F.Floats) -> Interval:
     rng = np.random.default_rng(_SEED)
     means = _images(np.concatenate([a, b]), rng)
     ahead = means[:, : len(a)].mean(axis=1) - means[:, len(a) :].mean(axis=1)
-    return _percentiles(ahead + _seeds(_means(a), rng) - _seeds(_means(b), rng))
+    return _percentiles(ahead + _seeds(_means(a), rng) - _seeds(_means(b), rng), lowest=-1)
 
 
 def paired_p(difference: F.Floats) -> float:
@@ -89,7 +90,8 @@ def _seeds(means: F.Floats, rng: np.random.Generator) -> F.Floats:
     return np.asarray(means[drawn].mean(axis=1) - means.mean())
 
 
-def _percentiles(means: F.Floats) -> Interval:
+def _percentiles(means: F.Floats, lowest: float) -> Interval:
+    """Their interval, within what a mean or difference can be: seeds are added to images."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(100 * means, [tail, 1 - tail])
+    low, high = np.quantile(100 * means.clip(lowest, 1), [tail, 1 - tail])
     return Interval(float(low), float(high))

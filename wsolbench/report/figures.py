@@ -6,9 +6,10 @@ give the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,19 +18,19 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
 from wsolbench import few_shot
-from wsolbench.columns import result_text
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.examples import chosen
 from wsolbench.files import write_atomically
+from wsolbench.labels import row_labels
 from wsolbench.protocol import Figure
-from wsolbench.ranking import Group, Row, groups
+from wsolbench.ranking import Group, Row, distinctions, groups
 from wsolbench.report.curves import row_curve
 from wsolbench.report.gallery import Answer, Corners, Strip, gallery
-from wsolbench.report.labels import row_labels
 from wsolbench.report.pictures import Album, Picture, album, heat_colours
 from wsolbench.results import Result, load_results, read_result, records_folder
-from wsolbench.tables import FIGURE_TITLES, Titles, full_data
+from wsolbench.tables import Titles, full_data
 
+T = TypeVar("T")
 Kind = Literal["grid", "curve", "few-shot"]
 #: images of a grid that names none
 IMAGES = 6
@@ -89,8 +90,17 @@ def draw(
         else:
             group = _group_of(result, results, shown)
             drawing = _grid(group, folder, titles, root, images)
-        stem = f"{kind}-{result.recipe.dataset}-{result.recipe.name}-{result.protocol.name}"
+        stem = _stem(kind, result, results)
         return [_save(drawing, out / f"{stem}.{ending}") for ending in ("pdf", "png")]
+
+
+def _stem(kind: Kind, result: Result, results: Sequence[Result]) -> str:
+    """A file name that no other comparison here has."""
+    found = groups(full_data(results))
+    own = [n for n, g in enumerate(found) if result.identity() in {r.identity() for r in g.results}]
+    apart = [re.sub(r"[^A-Za-z0-9.]+", "-", distinctions(found)[n]) for n in own[:1]]
+    parts = kind, result.recipe.dataset, result.recipe.name, result.protocol.name, *apart
+    return "-".join(filter(None, parts))
 
 
 def _save(drawing: Drawing, file: Path) -> Path:
@@ -108,8 +118,15 @@ def _save(drawing: Drawing, file: Path) -> Path:
 def _group_of(result: Result, results: Sequence[Result], methods: Collection[str]) -> Group:
     for group in groups(full_data(results)):
         if result.identity() in {r.identity() for r in group.results}:
-            return Group(tuple(row for row in group.rows if row.first.recipe.method in methods))
+            rows = tuple(row for row in group.rows if row.first.recipe.method in methods)
+            return Group(_some(rows, methods))
     raise InputError("a training on few images a class stands in 'figure few-shot' alone")
+
+
+def _some(members: tuple[T, ...], methods: Collection[str]) -> tuple[T, ...]:
+    if not members:
+        raise InputError(f"{', '.join(sorted(methods))}: not in this record's comparison")
+    return members
 
 
 # ------------------------------------------------------------------------------------------- grid
@@ -199,6 +216,11 @@ def _legend(axis: Axes) -> None:
     axis.legend(frameon=False, fontsize=6.5, loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def _look(number: int) -> tuple[str, str]:
+    """Colour and dashes that tell a line from others."""
+    return _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
+
+
 def _pairs(group: Group, labels: Sequence[str]) -> list[tuple[Row, str]]:
     return list(zip(group.rows, labels, strict=True))
 
@@ -209,8 +231,8 @@ def _line(axis: Axes, number: int, row: Row, label: str) -> bool:
     if found is None:
         return False
     levels, values = found
-    mean, colour = values.mean(axis=0), _COLOURS[number % len(_COLOURS)]
-    style = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+    mean = values.mean(axis=0)
+    colour, style = _look(number)
     axis.plot(levels, mean, style, color=colour, lw=1.3, label=label)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
@@ -230,8 +252,8 @@ def _chart_of(
 ) -> few_shot.Chart:
     for chart in few_shot.charts(results):
         if result.identity() in {r.identity() for r in chart.results}:
-            kept = [curve for curve in chart.curves if curve.first.recipe.method in methods]
-            return few_shot.Chart(tuple(kept))
+            kept = tuple(c for c in chart.curves if c.first.recipe.method in methods)
+            return few_shot.Chart(_some(kept, methods))
     raise InputError("the record stands in no curve over few images a class; run with --shots")
 
 
@@ -243,31 +265,31 @@ def _few_shot(chart: few_shot.Chart, titles: Titles) -> Drawing:
         r for r in few_shot.published_curves(chart.first.recipe.dataset) if r.figure == figure
     ]
     shots = few_shot.ordered({*chart.shots, *(k for r in references for k, _ in r.points)})
-    for number, curve in enumerate(chart.curves):
-        _points(axis, _COLOURS[number % len(_COLOURS)], curve, figure, shots.index, titles)
+    labels = few_shot.curve_labels(chart, titles)
+    for number, (curve, label) in enumerate(zip(chart.curves, labels, strict=True)):
+        _points(axis, number, curve, figure, shots.index, label)
     for reference in references:
         x = [shots.index(k) for k, _ in reference.points]
         values = [value for _, value in reference.points]
         axis.plot(x, values, ":", color="0.4", lw=1.2, marker="x", ms=4, label=reference.label)
     axis.set_xticks(range(len(shots)), [few_shot.label_of(k) for k in shots])
-    axis.set(xlabel="training images a class", ylabel=f"{FIGURE_TITLES[figure]} (%)")
+    axis.set(xlabel="training images a class", ylabel=f"{chart.title(figure)}, %")
     _legend(axis)
     return drawing
 
 
 def _points(
     axis: Axes,
-    colour: str,
+    number: int,
     curve: few_shot.Curve,
     figure: Figure,
     place: Callable[[int | None], int],
-    titles: Titles,
+    label: str,
 ) -> None:
     known = [(p, mean) for p in curve.points if (mean := p.row.mean(figure)) is not None]
     x = [place(point.shots) for point, _ in known]
     spread = [point.row.std(figure) or 0.0 for point, _ in known]
-    backbone = curve.first.recipe.backbone.partition(".")[0]
-    label = f"{result_text(curve.first, titles)}, {backbone}"
     means = [mean for _, mean in known]
+    colour, dashes = _look(number)
     style: dict[str, Any] = {"color": colour, "lw": 1.3, "marker": "o", "ms": 4, "capsize": 2}
-    axis.errorbar(x, means, spread, label=label, **style)
+    axis.errorbar(x, means, spread, label=label, linestyle=dashes, **style)

@@ -18,25 +18,26 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import Lead, lead, read_tables, shown_level
-from wsolbench.columns import pretraining_text, result_text
+from wsolbench.columns import pretraining_text
 from wsolbench.cost_table import costs, machine
 from wsolbench.errors import InputError
 from wsolbench.few_shot import (
     Chart,
-    Curve,
     Reference,
     charts,
     curve_commands,
+    curve_labels,
     label_of,
     published_curves,
 )
 from wsolbench.few_shot import notes as few_shot_notes
 from wsolbench.files import write_text
+from wsolbench.labels import row_labels
 from wsolbench.leaderboard import Board, published, read_reported
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
 from wsolbench.protocol import Figure
-from wsolbench.ranking import DECIMALS, Group, Row, groups
+from wsolbench.ranking import DECIMALS, Group, Row, distinctions, groups
 from wsolbench.recipe import RECIPE_NAMES
 from wsolbench.report.charts import (
     Scale,
@@ -48,7 +49,6 @@ from wsolbench.report.charts import (
 )
 from wsolbench.report.curves import row_curve
 from wsolbench.report.gallery import Strip, gallery
-from wsolbench.report.labels import row_labels
 from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
 from wsolbench.results import MEASURED, Result
 from wsolbench.tables import (
@@ -69,8 +69,8 @@ from wsolbench.tables import (
 )
 
 FILE_NAME = "leaderboard.html"
-#: colours that the page tells methods apart by
-_COLOURS = 8
+#: colours and dashes that the page tells lines apart by
+_COLOURS, _DASHES = 8, 3
 #: what a row costs: field of its costs, title, and which way is better
 _COSTS = (
     ("parameters", "parameters", "fewer is cheaper"),
@@ -136,7 +136,8 @@ def made_from(folder: Path) -> str:
     """SHA-256 over the records of a folder and the parts of the page: what a page was made from."""
     digest = hashlib.sha256()
     for file in sorted((folder / MEASURED).glob("*.json")):
-        digest.update(file.read_bytes())
+        if file.is_file():  # else it is among the problems
+            digest.update(file.read_bytes())
     for name in ("leaderboard.html", "leaderboard.css", "leaderboard.js"):
         digest.update(_part(name).encode("utf-8"))
     return digest.hexdigest()
@@ -174,8 +175,14 @@ class _Page:
     def __init__(self, folder: Path, board: Board, titles: Titles, source: Source) -> None:
         self.folder, self.board, self.titles, self.source = folder, board, titles, source
         self.groups = sorted(groups(full_data(board.results)), key=_order)
+        self.distinctions = distinctions(self.groups)
         methods = sorted({r.recipe.method for r in board.results})
-        self.colours = {method: n % _COLOURS for n, method in enumerate(methods)}
+        self.places = {method: n for n, method in enumerate(methods)}
+
+    def _look(self, method: str, before: int) -> dict[str, int]:
+        """Colour and dashes of a line, which tell methods of one colour and rows of one method."""
+        place = self.places[method]
+        return {"colour": place % _COLOURS, "dash": (place // _COLOURS + before) % _DASHES}
 
     def group(self, number: int, group: Group, problems: list[str]) -> dict[str, Any]:
         """All that the template says of a group."""
@@ -188,6 +195,7 @@ class _Page:
             "title": first.dataset.title,
             "regime": first.recipe.name,
             "protocol": first.protocol.title,
+            "apart": self.distinctions[number - 1],
             "heading": heading(group),
             "data": f"{first.dataset.classes} classes, {first.dataset.test} test images",
             "notes": notes(group, self.board.intervals),
@@ -219,17 +227,22 @@ class _Page:
             "regime": chart.first.recipe.name,
             "protocol": chart.first.protocol.title,
             "notes": few_shot_notes(chart),
-            "figure": FIGURE_TITLES[figure],
+            "figure": chart.title(figure),
             "y": y,
             "ticks": [(label_of(shots), place) for shots, place in places.items()],
-            "curves": [self._few_curve(curve, figure, places, y) for curve in chart.curves],
+            "curves": [
+                self._few_curve(n, label, chart, places, y)
+                for n, label in enumerate(curve_labels(chart, self.titles))
+            ],
             "references": [_reference(reference, places, y) for reference in references],
         }
 
     def _few_curve(
-        self, curve: Curve, figure: Figure, places: Mapping[int | None, float], y: Scale
+        self, number: int, label: str, chart: Chart, places: Mapping[int | None, float], y: Scale
     ) -> dict[str, Any]:
-        recipe = curve.first.recipe
+        curve, figure = chart.curves[number], chart.figures[0]
+        method = curve.first.recipe.method
+        before = [c for c in chart.curves[:number] if c.first.recipe.method == method]
         marks = []
         for point in curve.points:
             mean, std = point.row.mean(figure), point.row.std(figure) or 0.0
@@ -247,8 +260,8 @@ class _Page:
                     }
                 )
         return {
-            "label": f"{result_text(curve.first, self.titles)}, {recipe.backbone}",
-            "colour": self.colours[recipe.method],
+            "label": label,
+            **self._look(method, len(before)),
             "marks": marks,
             "commands": curve_commands(curve),
         }
@@ -269,8 +282,7 @@ class _Page:
             "key": first.recipe_key,
             "epochs": first.recipe.epochs if first.recipe.trained else None,
             "batch": first.recipe.batch_size if first.recipe.trained else None,
-            "colour": self.colours[method],
-            "dash": len(before) % 3,
+            **self._look(method, len(before)),
             "cells": [self._cell(group, number, figure) for figure in group.figures],
             "threshold": row.threshold(),
             "source": first.threshold_source,
@@ -307,12 +319,12 @@ class _Page:
         gap = (ranked[0].mean(figure) or 0) - (ranked[1].mean(figure) or 0)
         ahead = f"{labels[0]} leads {labels[1]} by {gap:.1f} points."
         if found is None:
-            return f"{ahead} How sure that is, their records do not tell: they keep no table."
+            return f"{ahead} How sure that is, no usable table of their images tells."
         low, high = found.interval
         seeds = f"{found.seeds[0]} of {labels[0]}, {found.seeds[1]} of {labels[1]}"
         return (
             f"{ahead} The seeds that keep a table of images ({seeds}) are {found.points:.1f} "
-            f"points apart, 95% interval {low:.1f} to {high:.1f}."
+            f"points apart, 95% interval {low:.1f} to {high:.1f}.{_caveat(found)}"
         )
 
     def _answers(self, group: Group) -> list[dict[str, Any]]:
@@ -358,11 +370,18 @@ def _lead_text(names: Sequence[str], found: Lead) -> str:
     low, high = found.interval
     interval = f"95% interval {low:.1f} to {high:.1f}"
     if found.shown:
-        return f"{names[0]} is ahead of {names[1]} by {found.points:.1f} points ({interval})."
-    return (
-        f"{names[0]} is not shown to be ahead of {names[1]}: "
-        f"{found.points:.1f} points between them, {interval}."
-    )
+        ahead = f"{names[0]} is ahead of {names[1]} by {found.points:.1f} points ({interval})."
+    else:
+        ahead = (
+            f"{names[0]} is not shown to be ahead of {names[1]}: "
+            f"{found.points:.1f} points between them, {interval}."
+        )
+    return ahead + _caveat(found)
+
+
+def _caveat(found: Lead) -> str:
+    single = min(found.seeds) == 1
+    return " One seed tells nothing of others: this speaks of these runs." if single else ""
 
 
 def _record(result: Result) -> dict[str, Any]:
