@@ -13,7 +13,7 @@ from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from wsolbench.cnn import Cnn, CnnOptions, conv_relu, initialise, min_max, of_class
+from wsolbench.cnn import Cnn, CnnOptions, MapConv, conv_relu, initialise, min_max, of_class
 from wsolbench.method import MethodInfo, class_or_predicted
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -66,13 +66,13 @@ class Acol(Cnn):
         features = self.smooth(self.trunk.forward_features(image))  # type: ignore[operator]
         first = self.branch_a(features)
         own = of_class(first.detach(), class_or_predicted(first.mean((2, 3)), label))
-        kept = min_max(own.float()) < self.options.erase_threshold
+        kept = min_max(own) < self.options.erase_threshold
         return first, self.branch_b(features * kept.unsqueeze(1))
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross entropy of both classifiers."""
         maps = self.class_maps(batch.image, batch.label)
-        first, second = (F.cross_entropy(m.mean((2, 3)).float(), batch.label) for m in maps)
+        first, second = (F.cross_entropy(m.mean((2, 3)), batch.label) for m in maps)
         return {"loss": first + second, "first": first, "second": second}
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
@@ -80,13 +80,13 @@ class Acol(Cnn):
         first, second = self.class_maps(image, label)
         logits = first.mean((2, 3))
         own = class_or_predicted(logits, label)
-        a, b = (min_max(of_class(maps, own).float()) for maps in (first, second))
+        a, b = (min_max(of_class(maps, own)) for maps in (first, second))
         return Prediction(maps=torch.maximum(a, b), logits=logits)
 
 
 def _branch(width: int, hidden: int, num_classes: int) -> nn.Module:
     layers = (*conv_relu(width, hidden), *conv_relu(hidden, hidden))
-    return initialise(nn.Sequential(*layers, nn.Conv2d(hidden, num_classes, kernel_size=1)))
+    return initialise(nn.Sequential(*layers, MapConv(hidden, num_classes)))
 
 
 def _widen_pools(vgg: nn.Module) -> None:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsolbench.cnn import Cnn, CnnOptions, field_neck
+from wsolbench.cnn import Cnn, CnnOptions, MapConv, field_neck
 from wsolbench.method import MethodInfo
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -41,14 +41,14 @@ class Fsl(Cnn):
     def __init__(self, backbone: nn.Module, num_classes: int, options: CnnOptions) -> None:
         super().__init__(backbone, num_classes, options)
         self.neck, width = field_neck(backbone, self.width, dropout=0.5)
-        self.foreground = nn.Conv2d(width, 1, kernel_size=1)
+        self.foreground = MapConv(width, 1)
         nn.init.normal_(self.foreground.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.foreground.bias))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, h, w) of the foreground."""
         features = self.neck(self.trunk.forward_features(image))  # type: ignore[operator]
-        return cast(Tensor, self.foreground(features))[:, 0].float()
+        return cast(Tensor, self.foreground(features))[:, 0]
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Binary cross entropy with the share of each cell that boxes cover."""

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.precision import full_precision, widened
 from wsolbench.processes import batch_ratio
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -62,7 +63,9 @@ class Psol(Method):
 
     def forward(self, image: Tensor) -> Tensor:
         """Boxes (B, 4): x, y, width and height as shares of the input."""
-        return self.head(self.trunk(image)).float()  # type: ignore[no-any-return]
+        features = self.trunk(image)
+        with full_precision(features):  # bf16 would round to a pixel
+            return cast(Tensor, self.head(widened(features)))
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Squared error to each image's first box, over the images whose crop shows some of it."""

@@ -114,7 +114,7 @@ class Spg(Cnn):
     def losses(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
         """All losses, those of masks at the size of the images."""
         label, size = batch.label, batch.image.shape[2:]
-        cls = F.cross_entropy(maps.classes.mean((2, 3)).float(), label)
+        cls = F.cross_entropy(maps.classes.mean((2, 3)), label)
         b1, b2, c = (_resized(mask[:, 0], size) for mask in (maps.b1, maps.b2, maps.c))
         attention = min_max(_resized(of_class(maps.classes.detach(), label), size))
         fused = (b1.detach().sigmoid() + b2.detach().sigmoid()) / 2

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from wsolbench.method import Method, MethodInfo, Options, class_or_predicted
+from wsolbench.precision import full_precision, widened
 from wsolbench.types import Batch, Prediction
 
 
@@ -40,7 +41,8 @@ class Sound(Method):
 
     def class_maps(self, tokens: Tensor) -> Tensor:
         """Maps (B, K, h, w) of all classes."""
-        maps: Tensor = self.fc(tokens).transpose(1, 2)
+        with full_precision(tokens):
+            maps: Tensor = self.fc(widened(tokens)).transpose(1, 2)
         return torch.unflatten(maps, 2, self.vit.patch_embed.grid_size)
 
     def localize(self, image: Tensor, label: Tensor | None) -> Prediction:
@@ -316,9 +318,18 @@ class WidthWrittenOut(Answer):
 
     def answer(self, prediction: Prediction, label: Tensor | None) -> Prediction:
         logits = logits_of(prediction)
+        logits = F.linear(logits, torch.eye(logits.shape[1]))
         order = logits.argsort(1).argsort(1)
         placed = torch.zeros(logits.shape).scatter_(1, order, logits)
         return replace(prediction, logits=placed.gather(1, order))
+
+
+class CoarseMaps(Sound):
+    """Its maps are a product of half precision under autocast."""
+
+    def class_maps(self, tokens: Tensor) -> Tensor:
+        maps: Tensor = self.fc(tokens).transpose(1, 2)
+        return torch.unflatten(maps, 2, self.vit.patch_embed.grid_size).float()
 
 
 class OtherWhenCompiled(Answer):
@@ -388,6 +399,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     Forgetful: ("pickling", "after pickling"),
     StateBesideTheState: ("save-and-load", "after saving and loading"),
     WidthWrittenOut: ("bf16", "RuntimeError: scatter"),
+    CoarseMaps: ("bf16", "maps are rounded to bf16"),
     OtherWhenCompiled: ("compilation", "maps differ by"),
     CompiledNoise: ("compilation", "the loss differs by"),
     GridWrittenOut: ("image-sizes", "RuntimeError: "),

@@ -141,7 +141,24 @@ class LinearHead(nn.Linear):
         return weighted_sum(features, weight) / weight.shape[1]
 
 
-class ConvHead(nn.Conv2d):
+class MapConv(nn.Conv2d):
+    """A 1x1 convolution whose maps are computed in full precision under autocast too.
+
+    Args:
+        width: channels D of its input.
+        maps: channels of its output.
+    """
+
+    def __init__(self, width: int, maps: int) -> None:
+        super().__init__(width, maps, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps of (B, D, h, w)."""
+        with full_precision(features):
+            return super().forward(widened(features))
+
+
+class ConvHead(MapConv):
     """A 1x1 convolution to class maps whose averages are the logits.
 
     Args:
@@ -150,7 +167,7 @@ class ConvHead(nn.Conv2d):
     """
 
     def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__(width, num_classes, kernel_size=1)
+        super().__init__(width, num_classes)
         initialise(self)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -159,8 +176,7 @@ class ConvHead(nn.Conv2d):
 
     def maps(self, features: Tensor, label: Tensor) -> Tensor:
         """Map (B, h, w) of each image's class, bias included."""
-        with full_precision(features):
-            return of_class(self(widened(features)), label)
+        return of_class(self(features), label)
 
 
 def open_trunk(backbone: nn.Module, output_stride: int | None) -> int:

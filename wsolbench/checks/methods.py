@@ -418,7 +418,7 @@ def save_and_load(subject: Subject) -> None:
 
 
 def bf16(subject: Subject) -> None:
-    """Under autocast to bf16 losses, gradients and outputs are finite and of the same shapes."""
+    """Under autocast to bf16 all is finite, of the same shapes, and maps keep their fine levels."""
     method = subject.build()
     _check_use(method, SIZE, bf16=True)
     wide = predict(method, images(SIZE), labels())
@@ -426,6 +426,15 @@ def bf16(subject: Subject) -> None:
     for field in ("maps", "boxes", "logits"):
         shapes = [getattr(getattr(p, field), "shape", None) for p in (wide, narrow)]
         require(shapes[0] == shapes[1], f"{field} have another shape in bf16: {shapes}")
+    for field in ("maps", "boxes"):
+        fine, coarse = (not _is_bf16(getattr(p, field)) for p in (wide, narrow))
+        if fine and not coarse:
+            raise FailedError(f"{field} are rounded to bf16; see wsolbench.precision")
+
+
+def _is_bf16(values: Tensor | None) -> bool:
+    """Whether values have no more digits than bf16 has, or there are none."""
+    return values is None or torch.equal(values.bfloat16().to(values.dtype), values)
 
 
 def compilation(subject: Subject) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from wsolbench.backbones import set_output_stride
 from wsolbench.method import Method, MethodInfo, Options, class_or_predicted
+from wsolbench.precision import weighted_sum
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -74,4 +74,4 @@ class NewMethod(Method):
         features = self.trunk.forward_features(image)
         logits = self.classifier(features.mean((2, 3)))
         weight = self.classifier.weight[class_or_predicted(logits, label)]
-        return Prediction(maps=torch.einsum("bdhw,bd->bhw", features, weight), logits=logits)
+        return Prediction(maps=weighted_sum(features, weight), logits=logits)
