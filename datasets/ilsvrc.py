@@ -55,6 +55,8 @@ _BOXES = ("ILSVRC/Annotations/CLS-LOC/{}", "{images}/bbox_{}", "{images}/bbox/{}
 _CSV = ("LOC_val_solution.csv", "ILSVRC/LOC_val_solution.csv")
 _V2_TEXTS = "metadata/ILSVRC/val"
 _V2_LIST = "imagenetv2-a-44.json"
+#: where the authors of ImageNetV2 moved it
+_V2_HOST = "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main"
 _CLOVA = "https://raw.githubusercontent.com/clovaai/wsolevaluation/master"
 _WNID = re.compile(r"n\d{8}")
 _OLD_STEMS = tuple(str(number) for number in range(V2_PER_CLASS))
@@ -91,7 +93,7 @@ class Ilsvrc(IndexedDataset):
     )
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(
-            "https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-threshold0.7.tar.gz",
+            f"{_V2_HOST}/imagenetv2-threshold0.7.tar.gz",
             None,
             "imagenetv2-threshold0.7",
             into="imagenetv2-threshold0.7",

@@ -15,6 +15,13 @@ from wsolbench.registry import register_dataset
 
 _IMAGES, _LISTS = "OpenImages", "metadata/OpenImages"
 _TEXTS = ("class_labels.txt", "localization.txt")
+#: lists of each split; training images have no masks
+_FILES = [
+    (split, name)
+    for split in get_args(Split)
+    for name in _TEXTS
+    if (split, name) != ("train", "localization.txt")
+]
 _RAW = f"https://raw.githubusercontent.com/clovaai/wsolevaluation/master/{_LISTS}"
 
 
@@ -37,8 +44,7 @@ class OpenImages30k(IndexedDataset):
     )
     archives: ClassVar[tuple[Archive, ...]] = tuple(
         Archive(f"{_RAW}/{split}/{name}", None, f"{_LISTS}/{split}/{name}", f"{_LISTS}/{split}")
-        for split in get_args(Split)
-        for name in _TEXTS
+        for split, name in _FILES
     )
     steps: ClassVar[tuple[str, ...]] = (
         "Images and masks lie in two archives of Google Drive, without a checksum:",
@@ -51,10 +57,7 @@ class OpenImages30k(IndexedDataset):
         """The lists, and the folders of images and masks."""
         images = required(self.root, [_IMAGES], self.layout)
         files = [
-            required(self.root, [f"{_LISTS}/{split}/{name}"], self.layout)
-            for split in get_args(Split)
-            for name in _TEXTS
-            if (split, name) != ("train", "localization.txt")
+            required(self.root, [f"{_LISTS}/{split}/{name}"], self.layout) for split, name in _FILES
         ]
         splits = [required(images, [split], self.layout) for split in get_args(Split)]
         inside = [split / name for split in splits for name in folders_in(split)]

@@ -61,7 +61,8 @@ class StanfordCars(IndexedDataset):
     )
     steps: ClassVar[tuple[str, ...]] = (
         "Stanford's host is said to be dead. Kaggle's jessicali9530/stanford-cars-dataset has the",
-        "images; put them as the layout says.",
+        "images, pytorch/vision's issue 7545 says whence devkit and",
+        "cars_test_annos_withlabels.mat come. Put all as the layout says.",
     )
 
     def sources(self) -> Sources:

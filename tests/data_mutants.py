@@ -187,6 +187,29 @@ class HeldOutAndTrained(SoundData):
         return unheld.samples("train") if unheld else super().samples(split)
 
 
+class BoxesOfSome(SoundData):
+    """Half of the test images have none."""
+
+    def sample(self, split: OfficialSplit, label: int, number: int) -> Sample:
+        found = super().sample(split, label, number)
+        return replace(found, boxes=()) if split == "test" and number else found
+
+
+class BoxesOfTestAlone(SoundData):
+    """What is held out cannot choose a threshold."""
+
+    def sample(self, split: OfficialSplit, label: int, number: int) -> Sample:
+        found = super().sample(split, label, number)
+        return found if split == "test" else replace(found, boxes=())
+
+
+class NoMasks(SoundData):
+    task = "mask"
+
+    def sample(self, split: OfficialSplit, label: int, number: int) -> Sample:
+        return replace(super().sample(split, label, number), boxes=())
+
+
 FAULTS: dict[type[Dataset], tuple[str, str]] = {
     Untitled: ("declarations", "title is no text: ' '"),
     TwoNamedAlike: ("declarations", "2 classes are named 'red'"),
@@ -205,6 +228,9 @@ FAULTS: dict[type[Dataset], tuple[str, str]] = {
     BoxOutside: ("boxes", "has a box outside: "),
     BoxOfWidthAndHeight: ("boxes", "has a box without area: "),
     NoBoxes: ("boxes", "a dataset of boxes has none"),
+    BoxesOfSome: ("truth", "test image test/0-1.png has no box, it cannot be scored"),
+    BoxesOfTestAlone: ("truth", "has no box, it cannot be scored"),
+    NoMasks: ("truth", "has no mask, it cannot be scored"),
     DrawnHoldout: ("holdout", "a hold-out of 2 does not contain that of 1"),
     HeldOutAndTrained: ("holdout", "do not add up to all of train"),
 }

@@ -57,18 +57,29 @@ class Archive:
         return self.url.rpartition("/")[2].partition("?")[0]
 
 
-def fetch(archives: Sequence[Archive], root: Path) -> list[str]:
+def fetch(archives: Sequence[Archive], root: Path) -> Iterator[str]:
     """Fetch archives and unpack them below ``root``; what is there already stays as it is.
 
-    Returns:
-        One line for each archive: what was done.
+    One that cannot be had does not stand in the way of the others.
+
+    Yields:
+        One line for each archive that is there now: what was done.
 
     Raises:
         InputError: when a download is not the known file, or an archive holds a path that leads
             outside; nothing of it is unpacked.
         WsolbenchError: when the network or the disk fails; the same command goes on where it was.
     """
-    return [_fetched(archive, root) for archive in archives]
+    failed: list[WsolbenchError] = []
+    for archive in archives:
+        try:
+            yield _fetched(archive, root)
+        except WsolbenchError as error:
+            failed.append(error)
+    for other in failed[1:]:
+        log.warning("%s", other)
+    if failed:
+        raise failed[0]
 
 
 def _fetched(archive: Archive, root: Path) -> str:
@@ -171,9 +182,9 @@ class _Resuming:
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpack a tar or zip below ``folder``, or put any other file there.
+    """Unpack a tar or zip below ``folder``, on the same file system, or put any other file there.
 
-    Everything is written beside it first and moved when it is complete; what is there already
+    Everything is written beside the file first and moved when it is complete; what is there already
     stays as it is.
 
     Raises:
@@ -181,10 +192,12 @@ def unpack(file: Path, folder: Path) -> None:
             damaged; nothing is unpacked then.
         WsolbenchError: when the disk is full.
     """
-    staged = folder / f".{file.name}.unpacked"
+    # Not below the folder, which would be there, as if it were unpacked, when nothing is.
+    staged = file.with_name(f".{file.name}.unpacked")
     shutil.rmtree(staged, ignore_errors=True)
     try:
         make_folder(staged, lambda inside: _extract(file, inside))
+        folder.mkdir(parents=True, exist_ok=True)
         for entry in sorted(staged.iterdir()):
             _move(entry, folder / entry.name)
     finally:

@@ -44,7 +44,7 @@ _META = b"wsolbench"
 _NEVER = np.iinfo(np.int32).max
 _BATCH = 4096
 #: modules of the core that read
-_READERS = ("index", "annotations", "matlab", "truth")
+_READERS = ("index", "annotations", "matlab", "truth", "data/images")
 
 
 class Row(NamedTuple):
@@ -76,8 +76,11 @@ class Sources:
     listings: Sequence[Path] = ()
     contents: Sequence[Path] = ()
 
-    def key(self) -> str:
-        """SHA-256 over sizes and times of change.
+    def key(self, root: Path) -> str:
+        """SHA-256 over names, sizes and times of change.
+
+        Args:
+            root: what names are relative to, so that it may be spelled in several ways.
 
         Raises:
             InputError: when one of them is gone.
@@ -86,10 +89,12 @@ class Sources:
         try:
             for path in (*self.files, *self.listings):
                 found = path.stat()
-                digest.update(f"{path}|{found.st_size}|{found.st_mtime_ns}\n".encode())
+                name = os.path.relpath(path, root)
+                digest.update(f"{name}|{found.st_size}|{found.st_mtime_ns}\n".encode())
             for folder in self.contents:
+                within = os.path.relpath(folder, root)
                 for name, size, changed in sorted(_entries(folder)):
-                    digest.update(f"{folder}|{name}|{size}|{changed}\n".encode())
+                    digest.update(f"{within}|{name}|{size}|{changed}\n".encode())
         except OSError as error:
             raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
         return digest.hexdigest()
@@ -322,7 +327,7 @@ def index_file(root: Path, name: str) -> Path:
 
 def _opened(dataset: IndexedDataset) -> _Index:
     # before reading: what changes meanwhile makes the next key differ
-    key = f"{dataset.sources().key()}|{_code(type(dataset))}"
+    key = f"{dataset.sources().key(dataset.root)}|{_code(type(dataset))}"
     file = index_file(dataset.root, dataset.name)
     table = _kept(file, key)
     if table is None:
@@ -335,7 +340,7 @@ def _opened(dataset: IndexedDataset) -> _Index:
 def _code(cls: type[Dataset]) -> str:
     """Digest of the code that reads: what older code read is never taken."""
     own = Path(sys.modules[cls.__module__].__file__ or "")
-    files = (own, *(Path(__file__).with_name(f"{name}.py") for name in _READERS))
+    files = (own, *(Path(__file__).parent / f"{name}.py" for name in _READERS))
     code = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(code).hexdigest()
 
@@ -433,9 +438,14 @@ def _check_ids(ids: Sequence[str]) -> None:
 
 
 def _ranks(columns: Mapping[str, Sequence[Any]], train: int) -> NDArray[np.int32]:
-    """Place of each training image among those of its class that may be held out."""
+    """Place of each training image among those of its class that may be held out.
+
+    Where test images have boxes, one without is of no use there, whatever masks it has.
+    """
+    boxed = any(columns["boxes"][train:])
+    telling = ("boxes", "annotation") if boxed else ("boxes", "masks", "annotation")
     ranks = np.full(len(columns["label"]), _NEVER, dtype=np.int32)
-    told = zip(*(columns[name] for name in ("boxes", "masks", "annotation")), strict=True)
+    told = zip(*(columns[name] for name in telling), strict=True)
     known = [i for i, truth in enumerate(told) if i < train and any(truth)]
     label = np.array([columns["label"][i] for i in known], dtype=np.int64)
     order = np.array([holdout_order(columns["image_id"][i])[:16] for i in known], dtype="U16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def whole(file: Path, where: str, value: object, least: int, most: int) -> int:
     Raises:
         InputError: when it is none of them.
     """
-    fits = isinstance(value, int | float | np.number) and value == int(value)
+    finite = isinstance(value, int | float | np.number) and math.isfinite(value)
+    fits = finite and value == int(value)  # type: ignore[call-overload]
     if not fits or not least <= int(value) <= most:  # type: ignore[call-overload]
         raise InputError(
             f"{file}: {where} is {value!r}, not a number from {least} to {most}; {RESTORE}"

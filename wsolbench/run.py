@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +83,7 @@ class Run:
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
         self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
+        check_boxes(self.splits, self.protocols)
         self.available = len(data.available(recipe)["train"])
         self.fingerprint = self.dataset.fingerprint()
         self.source = (
@@ -334,6 +335,22 @@ class Run:
             threads=here.threads,
             compiled=here.compiled,
         )
+
+
+def check_boxes(splits: Mapping[Split, Sequence[Sample]], protocols: Sequence[Protocol]) -> None:
+    """Refuse a protocol that chooses by boxes of held-out images which have none.
+
+    Raises:
+        InputError: naming one.
+    """
+    if all(p.selection.kind != "held-out" for p in protocols) or not splits["test"][0].boxes:
+        return
+    for sample in splits["val"]:
+        if not sample.boxes and sample.annotation is None:
+            raise InputError(
+                f"held-out image {sample.image_id} has no box, so that it cannot choose a "
+                "threshold; take another --protocol, such as wsoleval"
+            )
 
 
 def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:

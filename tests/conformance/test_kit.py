@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import data_mutants
 import method_mutants
 import pytest
+from PIL import Image
 
 from wsolbench.checks import Check, Outcome, Status, dataset_checks, method_checks
 from wsolbench.checks.datasets import CHECKS as OF_DATASETS
 from wsolbench.checks.methods import CHECKS as OF_METHODS
 from wsolbench.checks.methods import SMALL_VIT, small_backbone
 from wsolbench.checks.outcome import FailedError, name_of
-from wsolbench.dataset import Dataset
+from wsolbench.dataset import Dataset, Split
+from wsolbench.errors import InputError
 from wsolbench.method import Method
+from wsolbench.protocol import load_protocol
 from wsolbench.registry import DATASETS, METHODS
+from wsolbench.run import check_boxes
 
 NAME = "under-test"
 
@@ -201,3 +206,42 @@ def test_a_failure_keeps_the_traceback_of_the_plugin() -> None:
 def of_method_again(cls: type[Method]) -> dict[str, Check[[]]]:
     METHODS._plugins.pop(NAME)
     return of_method(cls)
+
+
+@pytest.fixture
+def boxed_for_test_alone(tiny_folder: Path, tmp_path: Path) -> Path:
+    """Pictures of the user's own of which only those for testing have boxes."""
+    root = Path(shutil.copytree(tiny_folder, tmp_path / "own"))
+    listing = root / "boxes.csv"
+    lines = listing.read_text("utf-8").splitlines()
+    listing.write_text("\n".join([lines[0], *(x for x in lines if x.startswith("test/"))]))
+    return root
+
+
+def test_data_without_a_holdout_are_sound_where_none_is_asked_for(
+    boxed_for_test_alone: Path,
+) -> None:
+    found = {check.name: check.run(boxed_for_test_alone) for check in dataset_checks("folder")}
+    failed = {name: o.reason for name, o in found.items() if o.status is Status.FAILED}
+    assert failed == {}
+    assert found["holdout"].status.value == "does not apply"
+
+
+def test_a_mask_does_not_make_up_for_a_box_in_the_holdout(boxed_for_test_alone: Path) -> None:
+    dataset = DATASETS.get("folder")
+    for image in sorted(boxed_for_test_alone.rglob("*.jpg")):
+        mask = boxed_for_test_alone / "masks" / image.relative_to(boxed_for_test_alone)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(image) as opened:
+            Image.new("L", opened.size, 255).save(mask.with_suffix(".png"))
+    with pytest.raises(InputError, match="holdout"):
+        dataset(boxed_for_test_alone, 1)
+
+
+def test_held_out_images_without_boxes_are_refused_before_any_training(tmp_path: Path) -> None:
+    data = data_mutants.BoxesOfTestAlone(data_mutants.draw_sound_data(tmp_path), 1)
+    splits = {split: data.samples(split) for split in get_args(Split)}
+    protocols = [load_protocol("standard")]
+    with pytest.raises(InputError, match="has no box, so that it cannot choose a threshold"):
+        check_boxes(splits, protocols)
+    check_boxes(splits, [load_protocol("wsoleval")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import re
 import tarfile
 import threading
@@ -120,8 +121,8 @@ def test_bytes_are_counted_as_they_are_kept(server: Server, tmp_path: Path) -> N
     part.write_bytes(bytes(len(content) + 1))
     kept = f"{len(content) + 1} bytes were kept of {len(content)}; they are removed"
     with pytest.raises(WsolbenchError, match=kept):
-        fetch([archive], tmp_path)
-    fetch([archive], tmp_path)
+        list(fetch([archive], tmp_path))
+    list(fetch([archive], tmp_path))
     assert below(tmp_path) == CONTENT
     assert set(server.encodings) == {"identity"}
 
@@ -131,11 +132,11 @@ def test_a_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> 
     archive = offered(server, "x.tar", content)
     server.cut = 1 << 16
     with pytest.raises(WsolbenchError, match="the same command goes on"):
-        fetch([archive], tmp_path)
+        list(fetch([archive], tmp_path))
     assert not (tmp_path / "data").exists()
     assert (tmp_path / DOWNLOADS / "x.tar.part").stat().st_size == 1 << 16
     server.cut = None
-    fetch([archive], tmp_path)
+    list(fetch([archive], tmp_path))
     assert server.ranges == ["", f"bytes={1 << 16}-"]
     assert below(tmp_path).items() >= CONTENT.items()
 
@@ -145,7 +146,7 @@ def test_a_complete_part_is_taken_as_it_is(server: Server, tmp_path: Path) -> No
     archive = offered(server, "x.tgz", content)
     (tmp_path / DOWNLOADS).mkdir()
     (tmp_path / DOWNLOADS / "x.tgz.part").write_bytes(content)
-    fetch([archive], tmp_path)
+    list(fetch([archive], tmp_path))
     assert below(tmp_path) == CONTENT
 
 
@@ -153,7 +154,7 @@ def test_a_file_of_another_checksum_is_not_unpacked(server: Server, tmp_path: Pa
     archive = offered(server, "x.tgz", tar(CONTENT), f"sha256:{'0' * 64}")
     for _ in range(2):  # and is fetched from its start again
         with pytest.raises(InputError, match="is not the file of checksum") as caught:
-            fetch([archive], tmp_path)
+            list(fetch([archive], tmp_path))
         assert "\n" not in str(caught.value)
     assert server.ranges == ["", ""]
     assert not (tmp_path / "data").exists()
@@ -162,7 +163,33 @@ def test_a_file_of_another_checksum_is_not_unpacked(server: Server, tmp_path: Pa
 def test_what_is_not_there_is_said(server: Server, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{server.server_port}/none.tgz"
     with pytest.raises(WsolbenchError, match="404"):
-        fetch([Archive(url, None, "data")], tmp_path)
+        list(fetch([Archive(url, None, "data")], tmp_path))
+
+
+def test_one_that_is_gone_does_not_stand_in_the_way_of_others(
+    server: Server, tmp_path: Path
+) -> None:
+    gone = Archive(f"http://127.0.0.1:{server.server_port}/none.tgz", None, "none")
+    lines = fetch([gone, offered(server, "x.tgz", tar(CONTENT))], tmp_path)
+    assert next(lines) == f"{tmp_path / 'data'} unpacked from x.tgz"
+    with pytest.raises(WsolbenchError, match="404"):
+        next(lines)
+    assert below(tmp_path) == CONTENT
+
+
+def test_a_damaged_archive_with_a_folder_of_its_own_leaves_none(
+    server: Server, tmp_path: Path
+) -> None:
+    content = tar({"0/a.txt": random.Random(0).randbytes(50_000)})
+    bad, good = (
+        Archive(offered(server, name, part, None).url, None, "own", into="own")
+        for name, part in (("bad.tgz", content[: len(content) // 2]), ("good.tgz", content))
+    )
+    with pytest.raises(InputError, match="is damaged"):
+        list(fetch([bad], tmp_path))
+    assert not (tmp_path / "own").exists()
+    list(fetch([good], tmp_path))
+    assert (tmp_path / "own" / "0" / "a.txt").is_file()
 
 
 EVIL = ["../evil.txt", "/tmp/wsolbench-evil.txt", "data/../../evil.txt", "C:\\evil.txt", "..\\e"]

@@ -25,6 +25,7 @@ from wsolbench.checks.outcome import (
 )
 from wsolbench.data.loader import MAX_THREADS, decoding_threads
 from wsolbench.dataset import Dataset, Sample, Split, samples_digest, without_truth
+from wsolbench.errors import InputError
 from wsolbench.parallel import prefetched
 from wsolbench.registry import DATASETS
 from wsolbench.truth import read_truth
@@ -71,8 +72,11 @@ class Subject:
 
     @cached_property
     def held(self) -> Dataset:
-        """It with one image a class held out, if every class can spare one."""
-        return self.open(min(1, self.spare))
+        """It with one image a class held out, if every class can spare one that tells enough."""
+        try:
+            return self.open(min(1, self.spare))
+        except InputError:  # no such image has a box, which only matters to whom wants a hold-out
+            return self.plain
 
     @cached_property
     def spare(self) -> int:
@@ -126,7 +130,7 @@ def unique_ids(subject: Subject) -> None:
 
 def stable_order(subject: Subject) -> None:
     """Two openings give the same samples in the same order, in another process too."""
-    holdout = min(1, subject.spare)
+    holdout = subject.held.holdout
     first = samples_digest(subject.held)
     require(first == samples_digest(subject.open(holdout)), "two openings differ in their samples")
     there = _digest_elsewhere(subject, holdout)
@@ -182,6 +186,18 @@ def boxes(subject: Subject) -> None:
     _read_all(found)
 
 
+def truth(subject: Subject) -> None:
+    """Every test image and every held-out one has a box, or a mask in a dataset of masks."""
+    boxed = subject.plain.task == "box"
+    for split in ("val", "test"):
+        for sample in subject.held.samples(split):
+            what = sample.boxes or sample.annotation if boxed else sample.instance_masks
+            kind = "box" if boxed else "mask"
+            require(
+                bool(what), f"{split} image {sample.image_id} has no {kind}, it cannot be scored"
+            )
+
+
 def holdout(subject: Subject) -> None:
     """``val`` has n training images a class, and those of n are among those of n+1.
 
@@ -192,6 +208,8 @@ def holdout(subject: Subject) -> None:
         return
     if subject.spare < 1:
         raise InapplicableError("a class has a single training image, which cannot be held out")
+    if not subject.held.holdout:
+        raise InapplicableError("too few training images tell where the object is")
     train = [sample.image_id for sample in subject.plain.samples("train")]
     before: set[str] = set()
     for count in range(min(MAX_HOLDOUT, subject.spare) + 1):
@@ -216,6 +234,7 @@ CHECKS: tuple[_Function, ...] = (
     labels,
     files,
     boxes,
+    truth,
     holdout,
 )
 

@@ -36,10 +36,12 @@ def _download(arguments: argparse.Namespace) -> int:
     from wsolbench.registry import DATASETS
 
     dataset, root = DATASETS.get(arguments.name), data_root(arguments)
-    for line in fetch(dataset.archives, root):
-        print(line, flush=True)
-    for line in dataset.steps:
-        print(line.replace("DATA_ROOT", str(root)))
+    try:
+        for line in fetch(dataset.archives, root):
+            print(line, flush=True)
+    finally:  # all the more where something could not be had
+        for line in dataset.steps:
+            print(line.replace("DATA_ROOT", str(root)), flush=True)
     if not dataset.archives and not dataset.steps:
         print(f"{arguments.name} has nothing to fetch: {dataset.layout}")
     return 0
