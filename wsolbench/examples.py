@@ -7,10 +7,6 @@ pixels are not kept: a picture takes them from the user's own copy of the data.
 from __future__ import annotations
 
 import hashlib
-import io
-import lzma
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsolbench.arrays import UNREADABLE, pack, unpack
 from wsolbench.errors import InputError
 from wsolbench.metrics.functional import Map, is_dead
 from wsolbench.metrics.scorer import to_array
@@ -72,14 +69,7 @@ def small_map(native: Map) -> NDArray[np.uint8]:
 
 def to_bytes(examples: Examples) -> bytes:
     """Return the same bytes for the same maps, for :func:`from_bytes`."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for image_id, small in sorted(examples.maps.items()):
-            entry = zipfile.ZipInfo(f"{image_id}.npy")  # whose date is always the same
-            entry.compress_type = zipfile.ZIP_LZMA
-            with archive.open(entry, "w") as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(small))
-    return stream.getvalue()
+    return pack(dict(sorted(examples.maps.items())))
 
 
 def from_bytes(content: bytes) -> Examples:
@@ -89,16 +79,9 @@ def from_bytes(content: bytes) -> Examples:
         InputError: when it is no file of maps, or damaged.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-            return Examples({name: _checked(loaded[name]) for name in loaded.files})
-    except _UNREADABLE as error:
+        return Examples({name: _checked(small) for name, small in unpack(content).items()})
+    except UNREADABLE as error:
         raise InputError("it is no file of example maps, or damaged") from error
-
-
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-)
 
 
 def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -171,7 +171,7 @@ def frame(results: Iterable[Result], titles: Titles) -> pd.DataFrame:
     ``shots`` is empty for all images; ``mean`` and ``std`` are percentages over the runs.
     """
     lines = [
-        _line(number, curve, point, figure, name)
+        _line(number, point, figure, name)
         for number, chart in enumerate(charts(results), 1)
         for curve, name in zip(chart.curves, curve_labels(chart, titles), strict=True)
         for point in curve.points
@@ -245,7 +245,7 @@ _COLUMNS = [
 ]
 
 
-def _line(number: int, curve: Curve, point: Point, figure: Figure, name: str) -> dict[str, object]:
+def _line(number: int, point: Point, figure: Figure, name: str) -> dict[str, object]:
     result = point.row.first
     recipe = result.recipe
     return {

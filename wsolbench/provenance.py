@@ -49,10 +49,11 @@ def saw_imagenet(recipe: Recipe) -> bool:
     """Whether the backbone's published weights, or what was trained on them, had seen ImageNet.
 
     timm's tags name the data last: ``in1k``, ``in12k``, ``in21k`` or ``in22k``; those of
-    self-supervised training that was done there name it alone.
+    self-supervised training that was done there name it alone. ImageNet is a part of DINOv2's and
+    DINOv3's own data, LVD (Oquab et al. 2024, section 3).
     """
     tag = recipe.backbone.partition(".")[2]
-    known = re.search(r"in(1|12|21|22)k|dino|mae", tag) is not None
+    known = re.search(r"in(1|12|21|22)k|dino|mae|lvd", tag) is not None
     return known and (recipe.pretrained or recipe.weights is not None)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -17,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from wsolbench.arrays import UNREADABLE
 from wsolbench.dataset import Sample, Split
 from wsolbench.errors import InputError
 from wsolbench.files import write_atomically
@@ -267,7 +266,7 @@ def _load(file: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
         with _PARSING:
             loaded = np.load(content, allow_pickle=False)
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise InputError(f"{file} cannot be read: {error}") from error
 
 

@@ -143,6 +143,7 @@ def test_the_real_list_of_overlaps(shared: Path, tmp_path: Path) -> None:
         ("vit_tiny_patch16_224.augreg_in21k_ft_in1k", True),
         ("tf_efficientnet_lite0.in1k", True),
         ("vit_small_patch16_224.dino", True),
+        ("vit_small_patch14_dinov2.lvd142m", True),
         ("vit_base_patch16_clip_224.openai", False),
         ("test_vit", False),
     ],
@@ -171,7 +172,7 @@ def test_clean_figures_are_those_of_the_other_images(
     assert record["clean"] is None  # random weights have seen nothing
     assert record["dataset"]["holdout"] == "CUBv2"
     assert "pxap" in record["figures"]
-    monkeypatch.setattr("wsolbench.run.saw_imagenet", lambda _: True)
+    monkeypatch.setattr("wsolbench.recording.saw_imagenet", lambda _: True)
     said = succeed(*arguments, "--no-resume").out
     (record,) = records(tmp_path)
     assert "  without 5 test images that are in ImageNet: gt_known_loc " in said

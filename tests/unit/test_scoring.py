@@ -17,6 +17,7 @@ import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 
+from wsolbench.arrays import pack
 from wsolbench.dataset import Sample
 from wsolbench.errors import InputError
 from wsolbench.metrics.scorer import Scorer, Scores
@@ -312,6 +313,11 @@ def test_saved_predictions_say_what_is_wrong(tmp_path: Path, samples: list[Sampl
     fails("must hold the arrays image_id")
     logits.write_bytes(b"PK\x03\x04 torn")
     fails("logits.npz cannot be read")
+    whole = pack({"image_id": np.array(["birds/0"]), "logits": np.zeros((1, 3))})
+    for place in range(0, len(whole), 7):  # any damage is one line, if it is seen at all
+        logits.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(InputError):
+            list(saved_predictions(folder, samples))
     logits.unlink()
     assert len(list(saved_predictions(folder, samples))) == 3
     file.unlink()

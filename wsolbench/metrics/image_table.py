@@ -7,11 +7,7 @@ function that scored it; only where another contour's box was better is that IoU
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsolbench.arrays import UNREADABLE, pack, unpack
 from wsolbench.errors import InputError
 from wsolbench.metrics import functional as F
 
@@ -176,7 +173,7 @@ def changes(boxes: F.Floats, iou: F.Floats, iou_of_all: F.Floats | None) -> F.Fl
 
 def to_bytes(table: ImageTable) -> bytes:
     """Return the same bytes for the same table, for :func:`from_bytes`."""
-    arrays = {
+    contents = {
         "facts": _text({"version": _VERSION, **vars(table.facts)}),
         "image_id": _text(table.image_id),
         "thresholds": table.thresholds,
@@ -185,14 +182,7 @@ def to_bytes(table: ImageTable) -> bytes:
         **{f"true_boxes_{i}": _narrow(column) for i, column in enumerate(table.true_boxes.T)},
         **{f"changes_{i}": _narrow(column) for i, column in enumerate(table.changes.T)},
     }
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")  # whose date is always the same
-            entry.compress_type = zipfile.ZIP_LZMA
-            with archive.open(entry, "w") as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array))
-    return stream.getvalue()
+    return pack(contents)
 
 
 _INTEGERS = ("label", "rank", "true_count", "change_count")
@@ -205,20 +195,13 @@ def from_bytes(content: bytes) -> ImageTable:
         InputError: when it is no table, or one of a later version.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
+        arrays = unpack(content)
         facts = json.loads(arrays["facts"].tobytes())
         if facts.pop("version") != _VERSION:
             raise InputError("the table is of another version of wsolbench; score the run again")
         return _table(Facts(**facts), arrays)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError("it is no table of a run, or damaged") from error
-
-
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-)
 
 
 def _table(facts: Facts, arrays: dict[str, NDArray[Any]]) -> ImageTable:

@@ -1,1 +1,1 @@
-"""Generated pictures whose every pixel is known, and the small backbones trained for them."""
+"""Generated pictures whose every pixel is known."""
