@@ -173,7 +173,7 @@ def changes(boxes: F.Floats, iou: F.Floats, iou_of_all: F.Floats | None) -> F.Fl
 
 def to_bytes(table: ImageTable) -> bytes:
     """Return the same bytes for the same table, for :func:`from_bytes`."""
-    contents = {
+    contents: dict[str, NDArray[Any]] = {
         "facts": _text({"version": _VERSION, **vars(table.facts)}),
         "image_id": _text(table.image_id),
         "thresholds": table.thresholds,
