@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wsolbench import vit as plain
 from wsolbench.errors import InputError
 from wsolbench.method import Method, MethodInfo, Options, decay_groups
-from wsolbench.precision import full_precision
+from wsolbench.precision import full_precision, widened
 from wsolbench.processes import batch_mean
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
@@ -127,12 +127,24 @@ def _masked_attention(masks: list[Tensor]) -> plain.Attend:
     """
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mask = torch.sigmoid(plain.mean_logit_row(query, key, row=-1))
+        mask = torch.sigmoid(mean_logit_row(query, key, row=-1))
         masks.append(mask)
         scale = mask[:, None, :, None].to(value.dtype)
         return plain.softmax_attention(query, key, value * scale)
 
     return attend
+
+
+def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
+    """Scaled attention logits of one query, averaged over heads: (B, N).
+
+    The mean over heads of s <q, k> is one matrix-vector product with the heads side by side, so
+    no (N, N) matrix is needed.
+    """
+    heads, width = query.shape[1], query.shape[-1]
+    with full_precision(query):
+        logits: Tensor = torch.einsum("bhd,bhnd->bn", widened(query[:, :, row]), widened(key))
+    return logits.mul(width**-0.5 / heads)
 
 
 def smoothing_kernel() -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wsolbench import vit as plain
 from wsolbench.method import Method, MethodInfo, Options, class_or_predicted, decay_groups
+from wsolbench.precision import full_precision, widened
 from wsolbench.registry import register_method
 from wsolbench.types import Batch, Prediction
 
@@ -72,7 +73,14 @@ def _observed_attention(rows: list[Tensor]) -> plain.Attend:
     """The usual attention; the class token's row (B, N), mean over heads, is kept in ``rows``."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rows.append(plain.attention_row(query, key, row=0))
+        rows.append(attention_row(query, key, row=0))
         return plain.softmax_attention(query, key, value)
 
     return attend
+
+
+def attention_row(query: Tensor, key: Tensor, row: int) -> Tensor:
+    """Softmax attention of one query, averaged over heads: (B, N)."""
+    with full_precision(query):
+        logits: Tensor = torch.einsum("bhd,bhnd->bhn", widened(query[:, :, row]), widened(key))
+    return logits.mul(query.shape[-1] ** -0.5).softmax(-1).mean(1)

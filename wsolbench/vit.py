@@ -96,25 +96,6 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value)
 
 
-def mean_logit_row(query: Tensor, key: Tensor, row: int) -> Tensor:
-    """Scaled attention logits of one query, averaged over heads: (B, N).
-
-    The mean over heads of s <q, k> is one matrix-vector product with the heads side by side, so
-    no (N, N) matrix is needed.
-    """
-    heads, width = query.shape[1], query.shape[-1]
-    with full_precision(query):
-        logits: Tensor = torch.einsum("bhd,bhnd->bn", widened(query[:, :, row]), widened(key))
-    return logits.mul(width**-0.5 / heads)
-
-
-def attention_row(query: Tensor, key: Tensor, row: int) -> Tensor:
-    """Softmax attention of one query, averaged over heads: (B, N)."""
-    with full_precision(query):
-        logits: Tensor = torch.einsum("bhd,bhnd->bhn", widened(query[:, :, row]), widened(key))
-    return logits.mul(query.shape[-1] ** -0.5).softmax(-1).mean(1)
-
-
 class PooledConv(nn.Conv2d):
     """A 3x3 convolution to class maps whose global average is the logits.
 

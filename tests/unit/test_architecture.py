@@ -58,6 +58,20 @@ def test_the_core_was_looked_at() -> None:
     assert DATASETS.names()
 
 
+@pytest.mark.parametrize("shared", ["vit", "cnn", "precision", "explain"])
+def test_what_methods_share_is_of_use_to_more_than_one(shared: str) -> None:
+    """No line of the core is there for one method alone."""
+    tree = ast.parse((ROOT / "wsolbench" / f"{shared}.py").read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    names = [node.name for node in tree.body if isinstance(node, kinds)]
+    plugins = [file.read_text("utf-8") for file in sorted((ROOT / "methods").glob("*.py"))]
+    core = "".join(file.read_text("utf-8") for file in CORE)
+    for name in names:
+        word = re.compile(rf"\b{name}\b")
+        users = sum(1 for text in plugins if word.search(text))
+        assert users > 1 or len(word.findall(core)) > 1, f"{shared}.{name} has one user"
+
+
 @pytest.mark.parametrize("folder", ["wsolbench", "methods", "datasets"])
 def test_no_device_is_hard_wired_and_no_option_is_a_bool_of_text(folder: str) -> None:
     for file in sorted((ROOT / folder).rglob("*.py")):
