@@ -37,6 +37,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsolbench import backbones
+from wsolbench.columns import precision_text
 from wsolbench.compiled import compile_method
 from wsolbench.cost import PeakMemory, wait_for
 from wsolbench.data.loader import DecodedImages, TrainLoader
@@ -273,7 +274,7 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
                     rates, memory = zip(*(m for _, m in each), strict=True)
                     whole.setdefault(what, rates[0])
                     ratio = [rate / rates[0] for rate in rates[1:]] + [rates[-1] / whole[what]]
-                    shown = "fp32" if precision == "32" else precision
+                    shown = precision_text(precision)
                     cells = [NAMES[name], backbone, shown, what, *(f"{r:.1f}" for r in rates)]
                     cells += [f"{r:.2f}x" for r in ratio] + [f"{m / 2**20:.0f}" for m in memory]
                     _print_row(cells)
@@ -350,7 +351,7 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
         ["SAT, DeiT-Tiny", "decoded images", *(f"{n}, images/s" for n in Input._fields), "share"]
     )
     _print_row(["---"] * (3 + len(Input._fields)))
-    shown = "fp32" if precision == "32" else precision
+    shown = precision_text(precision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for where, cache in (("in memory", None), ("on a disk", folder / "cache")):

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from wsolbench.columns import result_text
+from wsolbench.columns import (
+    FIGURE_TITLES,
+    Titles,
+    interval_text,
+    result_text,
+    title_of,
+)
 from wsolbench.errors import InputError
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
@@ -25,7 +31,7 @@ from wsolbench.results import (
     read_table,
     records_folder,
 )
-from wsolbench.tables import FIGURE_TITLES, Intervals, Titles, interval_text
+from wsolbench.tables import Intervals
 
 _SURFACE_IOUS = tuple(i / 10 for i in range(1, 10))
 _SURFACE_COLUMNS = 10
@@ -103,7 +109,7 @@ def compare(first: Path, second: Path, titles: Titles) -> str:
     if not compared:
         raise InputError(f"{first.name} and {second.name} have no figure in common")
     oracle = {*a.row.first.oracle, *b.row.first.oracle}
-    rows = [_compared(_title(f, f in oracle), *values) for f, values in compared.items()]
+    rows = [_compared(title_of(f, f in oracle), *values) for f, values in compared.items()]
     columns = ["figure", "first", "second", "first - second", "95% interval", "p"]
     ranked = next((figure for figure in RANKED_BY if figure in compared), next(iter(compared)))
     parts = (
@@ -242,7 +248,7 @@ def _figures(runs: _Runs) -> str:
     result, rows = runs.row.first, []
     for figure in result.figures:
         values = _values(runs, figure)
-        title = _title(figure, figure in result.oracle)
+        title = title_of(figure, figure in result.oracle)
         spread = "-" if values is None else interval_text(interval(values))
         rows.append([title, f"{result.figures[figure]:.2f}", spread])
     return _table(["figure", "percent", "95% interval"], rows)
@@ -315,10 +321,6 @@ def _kinds(table: ImageTable, index: int) -> str:
         for kind, count in zip(derived.KINDS, counts.tolist(), strict=True)
     ]
     return _table([f"answer at threshold {table.thresholds[index]:.3f}", "images", "percent"], rows)
-
-
-def _title(figure: Figure, oracle: bool) -> str:
-    return FIGURE_TITLES[figure] + (" (oracle)" if oracle else "")
 
 
 def _compared(title: str, a: F.Floats, b: F.Floats) -> list[str]:

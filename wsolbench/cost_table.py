@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from wsolbench.columns import control_text
+from wsolbench.columns import (
+    control_text,
+    precision_text,
+)
 from wsolbench.results import Environment, Inference, Result
 
 #: cell of what was not measured
@@ -93,7 +96,7 @@ def _cells(rows: Sequence[Result], titles: Mapping[str, str]) -> dict[str, str]:
         "regime": recipe.name,
         "method": control_text(first, titles),
         "backbone": recipe.backbone,
-        "precision": "fp32" if recipe.precision == "32" else recipe.precision,
+        "precision": precision_text(recipe.precision),
         "machine": machine(first.environment),
         "pixels": str(recipe.image_size),
         "parameters, M": _number(cost.parameters, 1e6, 2),

@@ -18,19 +18,23 @@ from typing import NamedTuple, cast
 import pandas as pd
 from tabulate import tabulate
 
-from wsolbench.columns import control_text
+from wsolbench.columns import (
+    FIGURE_TITLES,
+    Titles,
+    commit_of,
+    control_text,
+    device_of,
+    size_of,
+    title_of,
+)
 from wsolbench.labels import COLUMNS, result_labels
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Row, comparable, row_key
 from wsolbench.reported import read_table
 from wsolbench.results import Result
 from wsolbench.tables import (
-    FIGURE_TITLES,
     REGIMES,
     UNDEFINED,
-    Titles,
-    commit_of,
-    device_of,
     latex_table,
     latex_text,
     markdown_table,
@@ -111,7 +115,7 @@ class Chart:
 
     def title(self, figure: Figure) -> str:
         """A figure's title, which says where it was chosen on the evaluated images."""
-        return FIGURE_TITLES[figure] + (" (oracle)" if figure in self.oracle else "")
+        return title_of(figure, figure in self.oracle)
 
     @property
     def oracle(self) -> frozenset[Figure]:
@@ -350,9 +354,8 @@ def _cell(row: Row | None, figure: Figure) -> str:
 
 def _heading(chart: Chart) -> str:
     data, recipe = chart.first.dataset, chart.first.recipe
-    size = f"{data.classes} classes, {data.test} test images"
     return (
-        f"{data.title} ({size}): few training images a class, regime {recipe.name}, "
+        f"{data.title} ({size_of(data)}): few training images a class, regime {recipe.name}, "
         f"{chart.first.protocol.title}"
     )
 

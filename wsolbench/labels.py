@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from wsolbench.columns import control_text
+from wsolbench.columns import (
+    Titles,
+    control_text,
+    device_of,
+)
 from wsolbench.ranking import Group
 from wsolbench.results import Result
-from wsolbench.tables import Titles, device_of
 
 _BACKBONE, _DEVICE = "backbone", "device"
 #: parts of a name that tables have columns for

@@ -10,19 +10,15 @@ import pandas as pd
 
 from wsolbench import few_shot
 from wsolbench.analysis import row_intervals
+from wsolbench.columns import (
+    FIGURE_TITLES,
+    Titles,
+)
 from wsolbench.cost_table import TEXTS, cost_rows
 from wsolbench.files import write_text
 from wsolbench.reported import read_table
 from wsolbench.results import Result, load_results
-from wsolbench.tables import (
-    FIGURE_TITLES,
-    NO_INTERVALS,
-    UNDEFINED,
-    Intervals,
-    Titles,
-    markdown,
-    markdown_table,
-)
+from wsolbench.tables import NO_INTERVALS, UNDEFINED, Intervals, markdown, markdown_table
 
 FILE_NAME = "leaderboard.md"
 _ROW = ["method", "year", "venue", "backbone", "dataset", "source"]

@@ -21,31 +21,27 @@ from tabulate import tabulate
 from wsolbench.columns import (
     CLASSIFIED,
     EXTERNAL,
-    control_text,
+    FIGURE_TITLES,
+    Titles,
+    commit_of,
+    device_of,
     external_classifier,
+    interval_text,
     pretraining_kind,
     pretraining_text,
     result_text,
+    size_of,
+    title_of,
 )
 from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
+from wsolbench.labels import row_labels
 from wsolbench.metrics.resampling import Interval
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import INPUTS, RecipeName
 from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
-FIGURE_TITLES: dict[Figure, str] = {
-    "gt_known_loc": "GT-known Loc",
-    "top1_loc": "Top-1 Loc",
-    "top5_loc": "Top-5 Loc",
-    "max_box_acc": "MaxBoxAcc",
-    "max_box_acc_v2": "MaxBoxAccV2",
-    "pxap": "PxAP",
-    "part_coverage": "Part coverage",
-    "top1_cls": "Top-1 Cls",
-    "top5_cls": "Top-5 Cls",
-}
 REGIMES: dict[RecipeName, str] = {
     "default": "The suite's own regime: augmentation, epochs and batch size are the same for every "
     "method.",
@@ -60,7 +56,6 @@ _MAIN: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "max_box_acc_v2", "pxap
 UNDEFINED = "-"
 _SEED = re.compile(r"\s--seed[=\s]\s*[\d,]+")
 
-Titles = Mapping[str, str]
 #: interval of a row's ranked figure, by the records of the row
 Intervals = Mapping[tuple[Identity, ...], Interval]
 NO_INTERVALS: Intervals = {}
@@ -310,7 +305,7 @@ def _cells(
 
 def figure_title(group: Group, figure: Figure) -> str:
     """A figure's title, which says where it was chosen on the evaluated images."""
-    return FIGURE_TITLES[figure] + (" (oracle)" if figure in group.oracle else "")
+    return title_of(figure, figure in group.oracle)
 
 
 def spread(row: Row, *, figure: Figure) -> str:
@@ -330,27 +325,15 @@ def _interval(row: Row, *, intervals: Intervals) -> str:
     return UNDEFINED if found is None else interval_text(found)
 
 
-def interval_text(interval: Interval) -> str:
-    """Return an interval as tables print it."""
-    return f"[{interval.low:.{DECIMALS}f}, {interval.high:.{DECIMALS}f}]"
-
-
 def _threshold(row: Row) -> str:
     value = row.threshold()
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def device_of(result: Result) -> str:
-    """Precision and kind of device of a run."""
-    precision = {"32": "fp32"}.get(result.recipe.precision, result.recipe.precision)
-    return f"{precision}, {result.environment.device_type}"
-
-
 def heading(group: Group) -> str:
     """What a group is: data, regime, protocol."""
     data, recipe = group.first.dataset, group.first.recipe
-    size = f"{data.classes} classes, {data.test} test images"
-    return f"{data.title} ({size}): regime {recipe.name}, {group.first.protocol.title}"
+    return f"{data.title} ({size_of(data)}): regime {recipe.name}, {group.first.protocol.title}"
 
 
 def notes(group: Group, intervals: Intervals) -> str:
@@ -414,13 +397,6 @@ def _origin(row: Row, titles: Titles) -> str:
     return one_line("# " + "; ".join(parts))
 
 
-def commit_of(result: Result) -> str:
-    """The commit a run was made at, and whether there were changes to it."""
-    commit = result.environment.commit
-    changed = " with changes" if result.environment.dirty else ""
-    return f"{commit[:10]}{changed}" if commit else "unknown"
-
-
 def repeat(row: Row) -> list[str]:
     """The commands that make a row again, one for all seeds where they were run alike."""
     seeds: defaultdict[str, list[str]] = defaultdict(list)
@@ -452,23 +428,15 @@ def _terminal_group(group: Group, titles: Titles) -> str:
     rows = [
         [
             UNDEFINED if row.rank is None else str(row.rank),
-            short_name(group, row, titles),
+            one_line(label),
             row.first.dataset.name,
             *(of(row) for of in numbers.values()),
         ]
-        for row in group.rows
+        for label, row in zip(row_labels(group, titles), group.rows, strict=True)
     ]
     align = ["left"] * 3 + ["right"] * len(numbers)
     table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
     return f"{one_line(heading(group))}\n\n{table}"
-
-
-def short_name(group: Group, row: Row, titles: Titles) -> str:
-    """The method's title, and what tells the row from others of the method."""
-    recipe = row.first.recipe
-    alike = [other for other in group.rows if other.first.recipe.method == recipe.method]
-    more = [recipe.backbone, row.first.recipe_key] if len(alike) > 1 else []
-    return one_line(", ".join([control_text(row.first, titles), *more]))
 
 
 def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:

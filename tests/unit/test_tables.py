@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import make_result
 
+from wsolbench.columns import FIGURE_TITLES
 from wsolbench.errors import InputError
 from wsolbench.leaderboard import (
     FILE_NAME,
@@ -27,7 +28,6 @@ from wsolbench.protocol import FIGURES
 from wsolbench.ranking import groups
 from wsolbench.results import Result, save_result
 from wsolbench.tables import (
-    FIGURE_TITLES,
     csv,
     curves_csv,
     latex,
@@ -419,8 +419,8 @@ def test_a_terminal_sees_rank_method_dataset_and_main_figures() -> None:
 def test_a_terminal_tells_rows_of_one_method_apart() -> None:
     other = make_result({"method": "alpha", "backbone": "another"}, figures={"gt_known_loc": 1.0})
     first, second = terminal([scored("alpha", 70.0), other], TITLES).splitlines()[-2:]
-    assert "Alpha, vit_tiny_patch16_224.augreg_in21k, " in first
-    assert f"Alpha, another, {other.recipe_key}" in second
+    assert "Alpha, vit_tiny_patch16_224.augreg_in21k " in first
+    assert "Alpha, another " in second
 
 
 def test_csv_keeps_numbers_as_they_are() -> None:

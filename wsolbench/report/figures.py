@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
 from wsolbench import few_shot
+from wsolbench.columns import Titles
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.examples import chosen
 from wsolbench.files import write_atomically
@@ -28,7 +29,7 @@ from wsolbench.report.curves import row_curve
 from wsolbench.report.gallery import Answer, Corners, Strip, gallery
 from wsolbench.report.pictures import Album, Picture, album, heat_colours
 from wsolbench.results import Result, load_results, read_result, records_folder
-from wsolbench.tables import Titles, full_data
+from wsolbench.tables import full_data
 
 T = TypeVar("T")
 Kind = Literal["grid", "curve", "few-shot"]

@@ -18,7 +18,15 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import Lead, lead, read_tables, shown_level
-from wsolbench.columns import pretraining_text
+from wsolbench.columns import (
+    FIGURE_TITLES,
+    Titles,
+    commit_of,
+    device_of,
+    interval_text,
+    pretraining_text,
+    size_of,
+)
 from wsolbench.cost_table import costs, machine
 from wsolbench.errors import InputError
 from wsolbench.few_shot import (
@@ -52,17 +60,12 @@ from wsolbench.report.gallery import Strip, gallery
 from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
 from wsolbench.results import MEASURED, Result
 from wsolbench.tables import (
-    FIGURE_TITLES,
     UNDEFINED,
-    Titles,
     best_two,
     borrowed,
-    commit_of,
-    device_of,
     figure_title,
     full_data,
     heading,
-    interval_text,
     notes,
     repeat,
     spread,
@@ -197,7 +200,7 @@ class _Page:
             "protocol": first.protocol.title,
             "apart": self.distinctions[number - 1],
             "heading": heading(group),
-            "data": f"{first.dataset.classes} classes, {first.dataset.test} test images",
+            "data": size_of(first.dataset),
             "notes": notes(group, self.board.intervals),
             "ranked": None if ranked is None else figure_title(group, ranked),
             "verdict": self._verdict(group, labels),
