@@ -148,7 +148,7 @@ def distinctions(of: Sequence[Group]) -> list[str]:
     facts = [_facts(group.first) for group in of]
     names = [(g.first.dataset.name, g.first.recipe.name, g.first.protocol.name) for g in of]
     return [
-        ", ".join(f"{k} {v}" for k, v in own.items() if any(other[k] != v for other in alike))
+        ", ".join(v for k, v in own.items() if any(other[k] != v for other in alike))
         for own, name in zip(facts, names, strict=True)
         for alike in [[f for f, n in zip(facts, names, strict=True) if n == name]]
     ]
@@ -157,11 +157,17 @@ def distinctions(of: Sequence[Group]) -> list[str]:
 def _facts(result: Result) -> dict[str, str]:
     """What may part groups, as text."""
     recipe = result.recipe.training
-    shown = {name: getattr(recipe, name) for name in sorted(_CONDITIONS | {"iterations"})}
-    shown["schedule"] = recipe.schedule.name
-    facts = {name.replace("_", " "): str(value) for name, value in shown.items()}
-    data = {"dataset": result.dataset.fingerprint, "version": str(result.protocol.version)}
-    return {**facts, **data}
+    cut = f"{recipe.iterations} iterations"
+    return {
+        "length": f"{recipe.epochs} epochs" if recipe.iterations is None else cut,
+        **{
+            name: f"{name.replace('_', ' ')} {getattr(recipe, name)}"
+            for name in sorted(_CONDITIONS - {"epochs", "iterations", "schedule", "shots"})
+        },
+        "schedule": f"{recipe.schedule.name} schedule",
+        "dataset": f"fingerprint {result.dataset.fingerprint}",
+        "protocol": f"version {result.protocol.version} of the protocol",
+    }
 
 
 def groups(results: Iterable[Result]) -> list[Group]:
@@ -178,7 +184,14 @@ def groups(results: Iterable[Result]) -> list[Group]:
         own = _group_key(result, _WITHOUT_TRAINING)
         for key in [key for key, host in hosts.items() if host == own] or [own]:
             sorted_in[key].append(result)
-    return [_group(members) for _, members in sorted(sorted_in.items(), key=lambda item: item[0])]
+    return [_group(members) for _, members in sorted(sorted_in.items(), key=_in_order)]
+
+
+def _in_order(item: tuple[tuple[Any, ...], list[Result]]) -> tuple[Any, ...]:
+    """By what groups are of; whole recipes before those that were cut to some iterations."""
+    (*names, conditions), members = item
+    cut = any(result.recipe.training.iterations is not None for result in members)
+    return *names, cut, conditions
 
 
 def _trains_nothing(result: Result) -> bool:

@@ -23,7 +23,7 @@ from wsolbench.data.loader import DecodedImages, Length, TrainLoader
 from wsolbench.dataset import Sample, few_shots
 from wsolbench.errors import InputError
 from wsolbench.inputs import training_length
-from wsolbench.ranking import groups
+from wsolbench.ranking import distinctions, groups
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS
 from wsolbench.results import Result
@@ -200,6 +200,14 @@ def test_a_chart_holds_every_method_over_every_number() -> None:
     assert row.mean("gt_known_loc") == pytest.approx(mean([43, 44, 45]))
     assert row.std("gt_known_loc") == pytest.approx(stdev([43, 44, 45]))
     assert alpha.points[3].row.std("gt_known_loc") is None
+
+
+def test_whole_recipes_come_before_those_that_were_cut() -> None:
+    cut = run_of("alpha", None, 0, 99.0)
+    whole = make_result({"method": "alpha", "epochs": 25}, figures={"gt_known_loc": 1.0})
+    found = groups([cut, whole])
+    assert [group.first.recipe.iterations for group in found] == [None, 140]
+    assert distinctions(found) == ["25 epochs", "140 iterations"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -179,7 +180,9 @@ class _Page:
         self.folder, self.board, self.titles, self.source = folder, board, titles, source
         self.groups = sorted(groups(full_data(board.results)), key=_order)
         self.distinctions = distinctions(self.groups)
-        methods = sorted({r.recipe.method for r in board.results})
+        # the most frequent first, which get a colour and an unbroken line of their own
+        count = Counter(r.recipe.method for r in board.results)
+        methods = sorted(count, key=lambda method: (-count[method], method))
         self.places = {method: n for n, method in enumerate(methods)}
 
     def _look(self, method: str, before: int) -> dict[str, int]:
