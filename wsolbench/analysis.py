@@ -9,13 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from wsolbench.columns import (
-    FIGURE_TITLES,
-    Titles,
-    interval_text,
-    result_text,
-    title_of,
-)
+from wsolbench.columns import FIGURE_TITLES, Titles, interval_text, result_text, title_of
 from wsolbench.errors import InputError
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
@@ -37,6 +31,8 @@ _SURFACE_IOUS = tuple(i / 10 for i in range(1, 10))
 _SURFACE_COLUMNS = 10
 _CLASSES = 5
 _LEVEL = 0.05
+#: what is to be said of a comparison in which a method has no other seed
+ONE_SEED = "One seed tells nothing of others: this speaks of these runs."
 
 
 def row_intervals(results: Iterable[Result], folder: Path) -> tuple[Intervals, list[str]]:
@@ -340,7 +336,7 @@ def _verdict(figure: Figure, a: F.Floats, b: F.Floats) -> str:
         said = f"The {'first' if low > 0 else 'second'} is ahead by {title} (5% level)."
     if min(len(a), len(b)) > 1:
         return said
-    return f"{said} One seed tells nothing of others: this speaks of these runs."
+    return f"{said} {ONE_SEED}"
 
 
 def _apart(a: F.Floats, b: F.Floats) -> bool:

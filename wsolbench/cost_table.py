@@ -7,10 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from wsolbench.columns import (
-    control_text,
-    precision_text,
-)
+from wsolbench.columns import control_text, precision_text
 from wsolbench.results import Environment, Inference, Result
 
 #: cell of what was not measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -217,7 +217,8 @@ def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
         InputError: when the hold-out leaves no box to train on, or one of its images has none.
     """
     held_out = dataset.samples("val")
-    choosing = _fifth(held_out)
+    # of each class's images, which may be more than the recipe's `holdout` a class
+    choosing = _first(_ids_by_class(held_out).values(), lambda images: -(-images // 5))
     if not {s.image_id for s in held_out} - choosing:
         raise InputError(
             f"a hold-out of {dataset.holdout} images a class leaves no boxes to train on beside "
@@ -230,15 +231,6 @@ def splits_with_boxes(dataset: Dataset) -> dict[Split, Sequence[Sample]]:
         "train": [_with_boxes_alone(s) for s in held_out if s.image_id not in choosing],
         "val": [s for s in held_out if s.image_id in choosing],
         "test": dataset.samples("test"),
-    }
-
-
-def _fifth(samples: Iterable[Sample]) -> set[str]:
-    """A fifth of each class's images, which may be more than the recipe's ``holdout`` a class."""
-    return {
-        image_id
-        for ids in _ids_by_class(samples).values()
-        for image_id in sorted(ids, key=holdout_order)[: -(-len(ids) // 5)]
     }
 
 
@@ -268,15 +260,23 @@ def holdout_ids(train: Iterable[Sample], per_class: int) -> frozenset[str]:
     Raises:
         InputError: when a class would keep no training image.
     """
-    chosen: set[str] = set()
-    for label, ids in _ids_by_class(train).items():
+    classes = _ids_by_class(train)
+    for label, ids in classes.items():
         if per_class and len(ids) <= per_class:
             raise InputError(
                 f"class {label} has {len(ids)} training images, a hold-out of {per_class} a class "
                 "leaves none to train on; use a smaller --set holdout=N"
             )
-        chosen.update(sorted(ids, key=holdout_order)[:per_class])
-    return frozenset(chosen)
+    return _first(classes.values(), lambda _: per_class)
+
+
+def _first(classes: Iterable[Sequence[str]], count: Callable[[int], int]) -> frozenset[str]:
+    """The first ids of each class in the order of the hold-out, as many as its size allows."""
+    return frozenset(
+        image_id
+        for ids in classes
+        for image_id in sorted(ids, key=holdout_order)[: count(len(ids))]
+    )
 
 
 def few_shots(

@@ -8,7 +8,6 @@ point of a curve, and nothing here is ranked.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -300,10 +299,9 @@ def _latex_chart(chart: Chart, titles: Titles) -> str:
 
 
 def _terminal_chart(chart: Chart, titles: Titles) -> str:
-    columns, rows = _cells(chart, titles)
+    columns, rows = _cells(chart, titles, but=())
     kept = [0, 3, *range(_TEXTS, len(columns))]
-    names = itertools.cycle(curve_labels(chart, titles))
-    cells = [[name, *(row[i] for i in kept[1:])] for name, row in zip(names, rows, strict=False)]
+    cells = [[row[i] for i in kept] for row in rows]
     align = ["left"] * 2 + ["right"] * (len(kept) - 2)
     table = tabulate(
         cells, [columns[i] for i in kept], "simple", disable_numparse=True, colalign=align
@@ -315,9 +313,11 @@ def _terminal_chart(chart: Chart, titles: Titles) -> str:
 _TEXTS = 4
 
 
-def _cells(chart: Chart, titles: Titles) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    chart: Chart, titles: Titles, but: Collection[str] = COLUMNS
+) -> tuple[list[str], list[list[str]]]:
     columns = ["method", "backbone", "precision, device", "figure"]
-    names = curve_labels(chart, titles, COLUMNS)
+    names = curve_labels(chart, titles, but)
     rows = [
         [name, *_made_of(curve), chart.title(figure), *_values(chart, curve, figure)]
         for figure in chart.figures

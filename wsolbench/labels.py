@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from wsolbench.columns import (
-    Titles,
-    control_text,
-    device_of,
-)
+from wsolbench.columns import Titles, control_text, device_of
 from wsolbench.ranking import Group
 from wsolbench.results import Result
 

@@ -10,10 +10,7 @@ import pandas as pd
 
 from wsolbench import few_shot
 from wsolbench.analysis import row_intervals
-from wsolbench.columns import (
-    FIGURE_TITLES,
-    Titles,
-)
+from wsolbench.columns import FIGURE_TITLES, Titles
 from wsolbench.cost_table import TEXTS, cost_rows
 from wsolbench.files import write_text
 from wsolbench.reported import read_table

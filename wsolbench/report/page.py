@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from wsolbench.analysis import Lead, lead, read_tables, shown_level
+from wsolbench.analysis import ONE_SEED, Lead, lead, read_tables, shown_level
 from wsolbench.columns import (
     FIGURE_TITLES,
     Titles,
@@ -386,8 +386,7 @@ def _lead_text(names: Sequence[str], found: Lead) -> str:
 
 
 def _caveat(found: Lead) -> str:
-    single = min(found.seeds) == 1
-    return " One seed tells nothing of others: this speaks of these runs." if single else ""
+    return f" {ONE_SEED}" if min(found.seeds) == 1 else ""
 
 
 def _record(result: Result) -> dict[str, Any]:
