@@ -141,6 +141,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], dict[OfficialSplit, list[Sampl
             path=folder / "images" / name,
             label=_label(labels, key, label_of, classes.path),
             boxes=(_box(boxes, key),),
+            sized=True,
         )
         found[_split(splits, key)].append(sample)
     return tuple(name for _, name in classes.rows.values()), found

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -29,6 +29,8 @@ class Sample:
         path: the image file.
         label: class index, 0-based.
         boxes: true boxes in original pixels; always empty in the samples of ``train``.
+        sized: whether the dataset gives ``boxes`` by width and height, so that their far corner is
+            what a protocol makes of them; no part of the data's identity, which the boxes are.
         instance_masks: files of one mask per instance.
         ignore_mask: file of the pixels that do not count, or None.
         object_values: least and greatest 8-bit value that is object in ``instance_masks``.
@@ -43,6 +45,7 @@ class Sample:
     path: Path
     label: int
     boxes: tuple[Box, ...] = ()
+    sized: bool = field(default=False, repr=False, kw_only=True)
     instance_masks: tuple[Path, ...] = ()
     ignore_mask: Path | None = None
     parts: Path | None = None

@@ -66,9 +66,13 @@ class TruthRule(_Data):
         clip_frame: what is clipped to the frame after scaling: nothing; the right and bottom
             corner to frame-1 (TS-CAM); the left and top corner to 0 from below and the right and
             bottom one to frame-1 from above (SAT). Coordinates are truncated in the end.
+        clip_sized: whether boxes that a dataset gives by width and height end at the last pixel of
+            their image before all that, at min(x+w, W-1) and min(y+h, H-1), as in the lists of
+            boxes of Choe et al. (CVPR 2020); else at x+w and y+h.
     """
 
     clip_frame: Literal["none", "far", "both"]
+    clip_sized: bool = False
 
 
 Normalization = Literal["min-max", "max", "percentile", "above-percentile"]

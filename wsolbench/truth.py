@@ -44,6 +44,7 @@ def read_truth(sample: Sample, part_count: int = 0, figures: Collection[str] = F
         label=sample.label,
         size=size,
         boxes=_checked_boxes(sample, size),
+        sized=sample.sized,
         instance_masks=tuple(read_mask(path, sample.object_values) for path in masks),
         ignore_mask=None if ignore is None else read_mask(ignore, sample.ignore_values),
         parts=None if parts is None else _read_parts(parts, part_count),

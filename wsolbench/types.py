@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +73,7 @@ class Truth:
         label: class index.
         size: width and height of the image in pixels.
         boxes: (n, 4) float64 true boxes in original pixels, unclipped (see :data:`Box`).
+        sized: whether the dataset gives them by width and height.
         instance_masks: masks (H, W) bool of single instances, in original pixels.
         ignore_mask: (H, W) bool, pixels that do not count; None where nothing is ignored.
         parts: (H, W) part that each pixel shows, 1 for the first one named by the dataset, 0 for
@@ -83,6 +84,7 @@ class Truth:
     label: int
     size: tuple[int, int]
     boxes: NDArray[np.float64]
+    sized: bool = field(default=False, kw_only=True)
     instance_masks: tuple[NDArray[np.bool_], ...] = ()
     ignore_mask: NDArray[np.bool_] | None = None
     parts: NDArray[np.uint8] | None = None

@@ -91,7 +91,8 @@ def test_predicted_boxes_are_those_that_were_scored(shared_run: Shared, name: st
             side = geometry.resize if geometry.mode == "crop" else geometry.frame
             scale = np.array([side / width, side / height] * 2)
             box = np.rint(np.array(answer["box"]) * scale - (side - geometry.frame) // 2)
-            true = F.true_boxes(np.array(sample.boxes), (width, height), geometry, protocol.truth)
+            size, rule, sized = (width, height), protocol.truth, sample.sized
+            true = F.true_boxes(np.array(sample.boxes), size, geometry, rule, sized=sized)
             hits += int(F.box_iou(box[None], true).max() >= protocol.iou)
     made = shared_run.record(name)
     assert 100 * hits / len(samples) == pytest.approx(made["figures"]["gt_known_loc"])

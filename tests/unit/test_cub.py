@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,11 @@ from trees import CLASSES, make_cub
 
 from wsolbench.dataset import Dataset, shuffled_labels
 from wsolbench.errors import InputError
+from wsolbench.metrics import functional as F
+from wsolbench.metrics.measure import measure
+from wsolbench.protocol import load_protocol, protocol_names
 from wsolbench.registry import DATASETS
+from wsolbench.truth import read_truth
 
 
 def _cub(root: Path, holdout: int = 0) -> Dataset:
@@ -171,6 +176,21 @@ def test_any_positive_box_survives(
     cub = _cub(root)
     read = {s.boxes[0] for split in ("train", "test") for s in cub.official(split)}
     assert read == {(x, y, x + w, y + h) for x, y, w, h in boxes}
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_box_past_its_image_ends_where_the_protocol_says(broken: Path, name: str) -> None:
+    """With Choe et al. at the last pixel; SAT and TS-CAM scale x+w and y+h first."""
+    _edit(broken, "bounding_boxes.txt", lambda lines: [f"{i + 1} 3 2 900 800" for i in range(36)])
+    truth, protocol = read_truth(_cub(broken).official("test")[0]), load_protocol(name)
+    width, height = truth.size
+    authors = name in ("sat", "sat-sweep", "ts-cam")
+    far = [903, 802] if authors else [width - 1, height - 1]
+    size, geometry = truth.size, protocol.geometry
+    wanted = F.true_boxes(np.array([[3.0, 2.0, *far]]), size, geometry, protocol.truth)
+    measured = measure(truth, protocol, None, np.array([0.0, 0, 9, 9]), None, 224, 0)
+    assert measured.true is not None
+    np.testing.assert_array_equal(measured.true, wanted)
 
 
 # --- hold-out -------------------------------------------------------------------------------------

@@ -220,12 +220,22 @@ def given_box(box: Floats, input_size: int, frame: int, rule: BoxRule) -> Floats
     return _clipped(scaled, frame, frame, rule)
 
 
-def true_boxes(boxes: Floats, size: tuple[int, int], geometry: Geometry, rule: TruthRule) -> Floats:
+def true_boxes(
+    boxes: Floats,
+    size: tuple[int, int],
+    geometry: Geometry,
+    rule: TruthRule,
+    *,
+    sized: bool = False,
+) -> Floats:
     """Bring true boxes (n, 4) of an image of ``size`` (width, height) into the frame, truncated.
 
     A box outside the crop comes out inverted; it overlaps nothing, and its image still counts.
+    ``sized`` says whether the dataset gives the boxes by width and height.
     """
     side, margin = _side_and_margin(geometry)
+    if sized and rule.clip_sized:
+        boxes = np.minimum(boxes, [np.inf, np.inf, size[0] - 1, size[1] - 1])
     scaled = boxes * side / np.array([*size, *size], dtype=np.float64) - margin
     if rule.clip_frame == "both":
         scaled[:, _NEAR] = np.maximum(scaled[:, _NEAR], 0)

@@ -94,7 +94,7 @@ def _measure_map(native: F.Map, truth: Truth, protocol: Protocol, part_count: in
         measured = replace(measured, pixels=pixels)
     if not len(truth.boxes):
         return measured
-    true = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    true = _true_boxes(truth, protocol)
     of_all = "max_box_acc_v2" in protocol.figures
     boxes, iou, iou_of_all = F.best_iou(levels, thresholds, protocol.box, true, of_all)
     parts = _measure_parts(boxes, truth, protocol, part_count)
@@ -108,12 +108,17 @@ def _measure_box(
     if not len(truth.boxes):
         return Measured()
     given = F.given_box(box, input_size, protocol.geometry.frame, protocol.box)
-    true = F.true_boxes(truth.boxes, truth.size, protocol.geometry, protocol.truth)
+    true = _true_boxes(truth, protocol)
     boxes = np.repeat(given, len(F.threshold_values(protocol.thresholds)), axis=0)
     iou = F.box_iou(boxes, true).max(axis=1)
     parts = _measure_parts(boxes, truth, protocol, part_count)
     of_all = iou if "max_box_acc_v2" in protocol.figures else None
     return Measured(iou=iou, iou_of_all=of_all, parts=parts, boxes=boxes, true=true)
+
+
+def _true_boxes(truth: Truth, protocol: Protocol) -> F.Floats:
+    size, geometry = truth.size, protocol.geometry
+    return F.true_boxes(truth.boxes, size, geometry, protocol.truth, sized=truth.sized)
 
 
 def _measure_parts(
