@@ -16,20 +16,15 @@ from wsolbench.boxes import Cut, cut_box, in_image
 from wsolbench.building import build_method
 from wsolbench.classified import Classified
 from wsolbench.data.images import read_image
-from wsolbench.data.loader import EvalLoader
-from wsolbench.data.transforms import eval_side, eval_view, normalize, to_planes
-from wsolbench.dataset import Sample
 from wsolbench.device import allow_tf32, check_precision
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.method import Method
 from wsolbench.metrics import functional as F
 from wsolbench.metrics.scorer import Row, image_rows
-from wsolbench.predictions import live_predictions, predict
-from wsolbench.protocol import Geometry, Protocol, load_protocol
+from wsolbench.predictions import EVAL_BATCH, Localizer
+from wsolbench.protocol import Protocol, load_protocol
 from wsolbench.recipe import Recipe
-from wsolbench.run import EVAL_BATCH
 from wsolbench.saved_run import Card, load_weights, read_card
-from wsolbench.scoring import Stream
 from wsolbench.types import Box
 
 #: endings of files that are images
@@ -79,19 +74,11 @@ class SavedRun:
         # The weights come from the run's own file, not from where the backbone's once came from.
         allow_tf32(recipe.precision == "tf32")
         bare = recipe.altered(pretrained=False)
-        self.method, self.statistics = _built(bare, len(self.card.class_names))
-        load_weights(folder, self.card, self.method)
-        self.method.to(device).to(memory_format=torch.channels_last)
-        self.method.eval()
-        self.device, self.bf16 = device, recipe.precision == "bf16"
-
-    def stream(self, samples: Sequence[Sample], geometry: Geometry) -> Stream:
-        """Predict samples of a dataset, each with the map of its class."""
-        size, statistics = self.card.recipe.image_size, self.statistics
-        loader = EvalLoader(
-            samples, geometry, size, EVAL_BATCH, statistics.mean, statistics.std, self.device
-        )
-        return live_predictions(self.method, loader, self.bf16)
+        method, statistics = _built(bare, len(self.card.class_names))
+        load_weights(folder, self.card, method)
+        method.to(device).to(memory_format=torch.channels_last)
+        bf16 = recipe.precision == "bf16"
+        self.localizer = Localizer(method.eval(), statistics, recipe.image_size, device, bf16)
 
     def cut(self, protocol: str | None = None, threshold: float | None = None) -> Cut:
         """Return how boxes are made: as a protocol chose when it scored the run.
@@ -148,13 +135,7 @@ class SavedRun:
             cut: how maps become boxes.
             label: class whose maps are wanted; None for the predicted one.
         """
-        geometry, size = cut.protocol.geometry, self.card.recipe.image_size
-        side = eval_side(geometry, size)
-        views = np.stack([eval_view(pixels, side, size) for pixels in images])
-        planes = to_planes(torch.from_numpy(views).to(self.device))
-        batch = normalize(planes, self.statistics.mean, self.statistics.std)
-        wanted = None if label is None else torch.full((len(images),), label, device=self.device)
-        prediction = predict(self.method, batch, wanted, self.bf16)
+        prediction = self.localizer.predict(images, cut.protocol.geometry, label)
         rows = image_rows(prediction, len(images))
         return [self._answer(p, row, cut, label) for p, row in zip(images, rows, strict=True)]
 

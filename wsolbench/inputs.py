@@ -1,9 +1,9 @@
-"""What the runs of a command read: where things lie, datasets, and how long to train."""
+"""What the runs of a command read, how long they train, and what protocols ask of the data."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,6 +20,8 @@ from wsolbench.dataset import (
     splits_with_boxes,
 )
 from wsolbench.engine.checkpoint import KEPT
+from wsolbench.errors import InputError
+from wsolbench.protocol import Protocol
 from wsolbench.recipe import Recipe
 from wsolbench.registry import DATASETS
 
@@ -128,3 +130,33 @@ def training_length(recipe: Recipe, images: int) -> Length | None:
         return None
     whole = recipe.epochs * batches_an_epoch(images, recipe.batch_size, recipe.drop_last)
     return Length(recipe.iterations or whole, recipe.epochs)
+
+
+def check_boxes(splits: Mapping[Split, Sequence[Sample]], protocols: Sequence[Protocol]) -> None:
+    """Refuse a protocol that chooses by boxes of held-out images which have none.
+
+    Raises:
+        InputError: naming one.
+    """
+    if all(p.selection.kind != "held-out" for p in protocols) or not splits["test"][0].boxes:
+        return
+    for sample in splits["val"]:
+        if not sample.boxes and sample.annotation is None:
+            raise InputError(
+                f"held-out image {sample.image_id} has no box, so that it cannot choose a "
+                "threshold; take another --protocol, such as wsoleval"
+            )
+
+
+def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
+    """Refuse a protocol that needs held-out images under a recipe without any.
+
+    Raises:
+        InputError: naming both.
+    """
+    for protocol in protocols:
+        if protocol.selection.kind == "held-out" and not recipe.holdout:
+            raise InputError(
+                f"protocol '{protocol.name}' chooses its threshold on held-out images and recipe "
+                f"'{recipe.name}' has none; add --set holdout=5 or take another --protocol"
+            )

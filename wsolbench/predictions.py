@@ -1,16 +1,69 @@
-"""A method at work: the stream of its predictions on evaluation batches."""
+"""A method at work: how images are brought to it, and the stream of its predictions."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from wsolbench.backbones import InputStatistics
 from wsolbench.data.loader import EvalLoader
+from wsolbench.data.transforms import eval_side, eval_view, normalize, to_planes
+from wsolbench.dataset import Sample
 from wsolbench.method import Method
+from wsolbench.protocol import Geometry
+from wsolbench.scoring import Stream
 from wsolbench.types import Batch, Prediction
+
+#: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
+EVAL_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Localizer:
+    """A method with all that it takes to show it images.
+
+    Attributes:
+        method: on ``device``; may still be trained.
+        statistics: how it expects images.
+        input_size: side of its input in pixels.
+        device: where to compute.
+        bf16: whether to compute under autocast.
+    """
+
+    method: Method
+    statistics: InputStatistics
+    input_size: int
+    device: torch.device
+    bf16: bool
+
+    def loader(self, samples: Sequence[Sample], geometry: Geometry) -> EvalLoader:
+        """Batches of samples as the method sees them."""
+        mean, std = self.statistics.mean, self.statistics.std
+        return EvalLoader(samples, geometry, self.input_size, EVAL_BATCH, mean, std, self.device)
+
+    def stream(self, samples: Sequence[Sample], geometry: Geometry) -> Stream:
+        """Predict samples of a dataset, each with the map of its class."""
+        return live_predictions(self.method, self.loader(samples, geometry), self.bf16)
+
+    def predict(
+        self, images: Sequence[NDArray[np.uint8]], geometry: Geometry, label: int | None
+    ) -> Prediction:
+        """Predict images (H, W, 3) of any sizes, at least one, in one batch.
+
+        ``label`` is the class whose maps are wanted, None for the predicted ones.
+        """
+        side = eval_side(geometry, self.input_size)
+        views = np.stack([eval_view(pixels, side, self.input_size) for pixels in images])
+        planes = to_planes(torch.from_numpy(views).to(self.device))
+        batch = normalize(planes, self.statistics.mean, self.statistics.std)
+        wanted = None if label is None else torch.full((len(images),), label, device=self.device)
+        return predict(self.method, batch, wanted, self.bf16)
 
 
 def live_predictions(

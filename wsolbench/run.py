@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
 from wsolbench.cost import count_macs, localization_cost
-from wsolbench.data.loader import EvalLoader, TrainLoader
+from wsolbench.data.loader import TrainLoader
 from wsolbench.dataset import Sample, Split
 from wsolbench.device import allow_tf32, check_precision
 from wsolbench.engine.checkpoint import Progress, checkpoints
@@ -25,23 +25,21 @@ from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable
-from wsolbench.inputs import Places, SharedData, training_length
+from wsolbench.inputs import Places, SharedData, check_boxes, check_holdout, training_length
 from wsolbench.method import Method
 from wsolbench.metrics.scorer import Scorer
-from wsolbench.predictions import fit, live_predictions
+from wsolbench.predictions import EVAL_BATCH, Localizer, fit
 from wsolbench.protocol import Geometry, Protocol, load_protocol
 from wsolbench.provenance import trained_weights, weights_stamp
 from wsolbench.recipe import Recipe
 from wsolbench.recording import input_stamp, make_cost, make_record
 from wsolbench.results import MEASURED, Inference, InputStamp, Result, save_result
 from wsolbench.saved_run import save_run
-from wsolbench.scoring import Outcome, Stream, save_predictions, score, scores_of, threads_beside
+from wsolbench.scoring import Outcome, save_predictions, score, scores_of, threads_beside
 from wsolbench.targets import check_threshold, find_boxes, freeze
 
 log = logging.getLogger("wsolbench")
 
-#: images of one evaluation batch; fixed, so that figures do not depend on the training's batch size
-EVAL_BATCH = 32
 #: how methods see images that no protocol scores
 WHOLE = Geometry(mode="direct")
 
@@ -93,6 +91,8 @@ class Run:
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
         self.classifier, self.answering = self._classified(data)
+        size, bf16 = recipe.image_size, recipe.precision == "bf16"
+        self.localizer = Localizer(self.answering, self.statistics, size, device, bf16)
         if recipe.weights is not None:
             load_weights(self.method, recipe.method, trained_weights(recipe, places))
         self.macs = count_macs(self.answering, recipe.image_size)
@@ -217,8 +217,8 @@ class Run:
     def _fit(self) -> None:
         log.info("fitting %s to %d training images", self.recipe.method, len(self.splits["train"]))
         samples = sorted(self.splits["train"], key=lambda sample: sample.label)
-        loader, bf16 = self._eval(WHOLE, samples), self.recipe.precision == "bf16"
-        fit(self.method, loader, self.device, bf16)
+        loader = self.localizer.loader(samples, WHOLE)
+        fit(self.method, loader, self.device, self.localizer.bf16)
 
     def _take_targets(self, first: Run) -> None:
         """Make the first run where it is missing, and put its boxes into this one's batches."""
@@ -229,16 +229,11 @@ class Run:
         self.inputs += (stamp.model_copy(update=cut.described()), *first.inputs)
         samples = self.splits["train"]
         log.info("boxes of %s in %d training images", first.recipe.method, len(samples))
-        stream = first.predictions(cut.protocol.geometry, samples)
+        stream = first.localizer.stream(samples, cut.protocol.geometry)
         boxes = find_boxes(stream, samples, cut, first.recipe.image_size)
         first.method.cpu()
         boxed = [replace(sample, boxes=(boxes[sample.image_id],)) for sample in samples]
         self.loader = self._train_loader(boxed)
-
-    def predictions(self, geometry: Geometry, samples: Sequence[Sample]) -> Stream:
-        """What the method says of samples, batch by batch."""
-        bf16 = self.recipe.precision == "bf16"
-        return live_predictions(self.answering, self._eval(geometry, samples), bf16)
 
     def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
         """The run whose class scores stand in, and what answers for this run."""
@@ -274,7 +269,7 @@ class Run:
         """Maps of a few images of ``test``, for pictures; None from a method without maps."""
         names = set(chosen(sample.image_id for sample in self.splits["test"]))
         samples = [sample for sample in self.splits["test"] if sample.image_id in names]
-        return collect(self.predictions(protocol.geometry, samples))
+        return collect(self.localizer.stream(samples, protocol.geometry))
 
     def _train_loader(self, samples: Sequence[Sample]) -> TrainLoader:
         recipe, images = self.recipe, self.images
@@ -298,7 +293,7 @@ class Run:
         """Score this process's part of a split, in ways that differ in normalising maps only."""
         protocol = protocols[0]
         samples = self.splits[split][processes.number() :: processes.count()]
-        stream = self.predictions(protocol.geometry, samples)
+        stream = self.localizer.stream(samples, protocol.geometry)
         if self.places.maps is not None:
             folder = self.places.maps / self.folder.name / protocol.name / split
             log.info("saving maps in %s", folder)
@@ -308,23 +303,12 @@ class Run:
         threads = threads_beside(self.device)
         return score(stream, samples, protocols, self.recipe.dataset, label, size, parts, threads)
 
-    def _eval(self, geometry: Geometry, samples: Sequence[Sample]) -> EvalLoader:
-        return EvalLoader(
-            samples,
-            geometry,
-            self.recipe.image_size,
-            EVAL_BATCH,
-            self.statistics.mean,
-            self.statistics.std,
-            self.device,
-        )
-
     def _inference(self) -> Inference:
         """Time localization on the first images of ``test``."""
         samples = self.dataset.samples("test")[:EVAL_BATCH]
-        ((_, image, label),) = self._eval(self.protocols[0].geometry, samples)
-        bf16 = self.recipe.precision == "bf16"
-        rate, memory = localization_cost(self.answering.eval(), image, label, bf16)
+        ((_, image, label),) = self.localizer.loader(samples, self.protocols[0].geometry)
+        method, bf16 = self.answering.eval(), self.localizer.bf16
+        rate, memory = localization_cost(method, image, label, bf16)
         here = environment.collect(self.device, self.compiled)
         return Inference(
             images_per_second=rate,
@@ -335,33 +319,3 @@ class Run:
             threads=here.threads,
             compiled=here.compiled,
         )
-
-
-def check_boxes(splits: Mapping[Split, Sequence[Sample]], protocols: Sequence[Protocol]) -> None:
-    """Refuse a protocol that chooses by boxes of held-out images which have none.
-
-    Raises:
-        InputError: naming one.
-    """
-    if all(p.selection.kind != "held-out" for p in protocols) or not splits["test"][0].boxes:
-        return
-    for sample in splits["val"]:
-        if not sample.boxes and sample.annotation is None:
-            raise InputError(
-                f"held-out image {sample.image_id} has no box, so that it cannot choose a "
-                "threshold; take another --protocol, such as wsoleval"
-            )
-
-
-def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
-    """Refuse a protocol that needs held-out images under a recipe without any.
-
-    Raises:
-        InputError: naming both.
-    """
-    for protocol in protocols:
-        if protocol.selection.kind == "held-out" and not recipe.holdout:
-            raise InputError(
-                f"protocol '{protocol.name}' chooses its threshold on held-out images and recipe "
-                f"'{recipe.name}' has none; add --set holdout=5 or take another --protocol"
-            )

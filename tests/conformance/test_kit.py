@@ -18,10 +18,10 @@ from wsolbench.checks.methods import SMALL_VIT, small_backbone
 from wsolbench.checks.outcome import FailedError, name_of
 from wsolbench.dataset import Dataset, Split
 from wsolbench.errors import InputError
+from wsolbench.inputs import check_boxes
 from wsolbench.method import Method
 from wsolbench.protocol import load_protocol
 from wsolbench.registry import DATASETS, METHODS
-from wsolbench.run import check_boxes
 
 NAME = "under-test"
 

@@ -99,8 +99,8 @@ def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
 def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     from wsolbench.answers import SavedRun
     from wsolbench.device import choose_device, make_deterministic
+    from wsolbench.inputs import check_holdout
     from wsolbench.registry import DATASETS
-    from wsolbench.run import check_holdout
     from wsolbench.scoring import threads_beside
 
     for option in ("val_maps", "holdout"):
@@ -116,9 +116,9 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
         raise InputError(f"the run in '{arguments.run}' was trained on other classes")
     return _Source(
         dataset,
-        lambda samples, _: run.stream(samples, protocol.geometry),
+        lambda samples, _: run.localizer.stream(samples, protocol.geometry),
         recipe.image_size,
-        threads_beside(run.device),
+        threads_beside(run.localizer.device),
     )
 
 
