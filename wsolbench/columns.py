@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from wsolbench.metrics.resampling import Interval
+from wsolbench.pretraining import pretraining_kind
 from wsolbench.protocol import Figure
 from wsolbench.ranking import DECIMALS
 from wsolbench.recipe import NO_BACKBONE, Recipe
@@ -28,15 +28,6 @@ Titles = Mapping[str, str]
 CLASSIFIED: frozenset[Figure] = frozenset({"top1_loc", "top5_loc", "top1_cls", "top5_cls"})
 #: what is added to their titles where the classifier is another run's
 EXTERNAL = ", external classifier"
-#: parts of the tags of timm's weights, and what they say was seen
-_SEEN = {
-    r"dino\w*|mae|fcmae|mim|moco\w*|swav|ijepa|ssl|lvd\d+m": "self-supervised",
-    r"in(21|22|12)k": "ImageNet-21k",
-    r"in1k": "ImageNet-1k",
-    r"openai|(laion|merged|metaclip|datacomp|dfn|openclip|quickgelu)\w*|webli": "image-text pairs",
-    r"(ig|jft|yfcc)\w*": "other",
-}
-_SELF_SUPERVISED = "self-supervised"
 
 
 def method_text(recipe: Recipe, titles: Titles) -> str:
@@ -66,25 +57,6 @@ def external_classifier(recipe: Recipe) -> bool:
     return recipe.classifier is not None
 
 
-def pretraining_kind(tag: str | None) -> str:
-    """What the weights of a backbone had seen before, by the tag of their timm name.
-
-    ``none``, ``ImageNet-1k``, ``ImageNet-21k`` (which contains the former, and of which some take
-    a part), ``self-supervised``, ``image-text pairs``, ``other``, or several of them. What a
-    self-supervised training saw has no labels: only what follows ``ft`` counts beside it.
-    """
-    if tag is None:
-        return "none"
-    before, fine_tuned, after = tag.partition("_ft_")
-    kinds = _kinds(before) or (["other"] if fine_tuned else [])
-    if _SELF_SUPERVISED in kinds:
-        kinds = [_SELF_SUPERVISED]
-    kinds += [kind for kind in _kinds(after) if kind not in kinds] if fine_tuned else []
-    if "ImageNet-21k" in kinds and "ImageNet-1k" in kinds:
-        kinds.remove("ImageNet-1k")
-    return ", ".join(kinds) or "other"
-
-
 def pretraining_text(result: Result, undefined: str) -> str:
     """What the weights had seen, with the tag that says so; ``undefined`` without a backbone."""
     tag = result.pretraining
@@ -93,11 +65,6 @@ def pretraining_text(result: Result, undefined: str) -> str:
     if tag is None or result.recipe.training.weights is not None:
         return tag or pretraining_kind(tag)
     return f"{pretraining_kind(tag)} ({tag})"
-
-
-def _kinds(tag: str) -> list[str]:
-    parts = tag.split("_")
-    return [kind for pattern, kind in _SEEN.items() if any(re.fullmatch(pattern, p) for p in parts)]
 
 
 def title_of(figure: Figure, oracle: bool) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from wsolbench import backbones
 from wsolbench.errors import InputError
 from wsolbench.files import sha256
 from wsolbench.inputs import Places
+from wsolbench.pretraining import holds_imagenet
 from wsolbench.recipe import Recipe
 from wsolbench.registry import METHODS
 from wsolbench.results import Weights
@@ -46,14 +46,8 @@ def pretraining(recipe: Recipe, places: Places) -> str | None:
 
 
 def saw_imagenet(recipe: Recipe) -> bool:
-    """Whether the backbone's published weights, or what was trained on them, had seen ImageNet.
-
-    timm's tags name the data last: ``in1k``, ``in12k``, ``in21k`` or ``in22k``; those of
-    self-supervised training that was done there name it alone. ImageNet is a part of DINOv2's and
-    DINOv3's own data, LVD (Oquab et al. 2024, section 3).
-    """
-    tag = recipe.backbone.partition(".")[2]
-    known = re.search(r"in(1|12|21|22)k|dino|mae|lvd", tag) is not None
+    """Whether the backbone's published weights, or what was trained on them, had seen ImageNet."""
+    known = holds_imagenet(recipe.backbone.partition(".")[2])
     return known and (recipe.pretrained or recipe.weights is not None)
 
 

@@ -27,7 +27,6 @@ from wsolbench.columns import (
     device_of,
     external_classifier,
     interval_text,
-    pretraining_kind,
     pretraining_text,
     result_text,
     size_of,
@@ -37,6 +36,7 @@ from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
 from wsolbench.labels import row_labels
 from wsolbench.metrics.resampling import Interval
+from wsolbench.pretraining import pretraining_kind
 from wsolbench.protocol import FIGURES, Figure
 from wsolbench.ranking import DECIMALS, Group, Row, groups
 from wsolbench.recipe import INPUTS, RecipeName

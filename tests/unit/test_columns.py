@@ -8,7 +8,7 @@ import pytest
 from records import make_result
 
 from wsolbench import tables
-from wsolbench.columns import pretraining_kind
+from wsolbench.pretraining import pretraining_kind
 
 TITLES = {"alpha": "Alpha", "beta": "Beta"}
 
