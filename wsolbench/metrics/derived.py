@@ -101,9 +101,8 @@ def mean_iou(table: ImageTable, index: int) -> float:
 
 def sizes(table: ImageTable) -> F.Ints:
     """Class of size (N,) of each image's largest true box, a place in :data:`SIZES`."""
-    areas = [F.box_area(true).max() for true in table.true_boxes_of()]
-    shares = np.array(areas) / table.facts.frame**2
-    return np.searchsorted(SIZES[:-1], shares).astype(np.int64)
+    shares = np.nanmax(F.box_area(table.true_by_place), axis=1) / table.facts.frame**2
+    return np.asarray(np.searchsorted(SIZES[:-1], shares), np.int64)
 
 
 def by_class(table: ImageTable, values: F.Floats) -> list[tuple[int, int, float]]:
@@ -124,23 +123,19 @@ def kinds(table: ImageTable, index: int) -> F.Ints:
     than one true box; ``part``, where more than half of P is in g; ``more``, where P holds at least
     0.7 of g; else ``wrong``. The IoU must be exceeded, so this ``right`` may be below Top-1 Loc.
     """
-    answers = zip(table.box(index), table.true_boxes_of(), strict=True)
-    located = np.array([_kind(box, true, table.facts.iou) for box, true in answers])
-    return np.where(table.rank >= 1, KINDS.index("wrong class"), located).astype(np.int64)
-
-
-def _kind(box: F.Floats, true: F.Floats, wanted: float) -> int:
-    iou = F.box_iou(box[None], true)[0]
-    overlap = F.box_overlap(box[None], true)[0]
+    boxes, true = table.box(index)[:, None], table.true_by_place
+    iou, overlap = F.paired_iou(boxes, true), F.paired_overlap(boxes, true)
     of_true = overlap / F.box_area(true)
-    best = int(iou.argmax())
-    if iou[best] > wanted:
-        return KINDS.index("right")
-    if np.count_nonzero(of_true > _SEVERAL) > 1:
-        return KINDS.index("several instances")
-    if overlap[best] > _PART * F.box_area(box[None])[0]:
-        return KINDS.index("part")
-    return KINDS.index("more" if of_true[best] >= _MORE else "wrong")
+    best = np.arange(len(table)), iou.argmax(axis=1)
+    cases = {
+        "wrong class": table.rank >= 1,
+        "right": iou[best] > table.facts.iou,
+        "several instances": np.count_nonzero(of_true > _SEVERAL, axis=1) > 1,
+        "part": overlap[best] > _PART * F.box_area(boxes)[:, 0],
+        "more": of_true[best] >= _MORE,
+    }
+    numbers = [KINDS.index(kind) for kind in cases]
+    return np.select(list(cases.values()), numbers, KINDS.index("wrong"))
 
 
 def _at_best(table: ImageTable, iou: F.Floats, wanted: Sequence[float]) -> NDArray[np.bool_]:

@@ -257,25 +257,30 @@ def _side_and_margin(geometry: Geometry) -> tuple[int, int]:
 
 
 def box_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:
-    """Intersection over union (m, n) of boxes (m, 4) and (n, 4), both corners inclusive.
+    """Intersection over union (m, n) of boxes (m, 4) and (n, 4), see :func:`paired_iou`."""
+    return paired_iou(np.asarray(a)[:, None], np.asarray(b)[None])
+
+
+def paired_iou(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Intersection over union (...) of boxes (..., 4) and (..., 4), both corners inclusive.
 
     Boxes that do not overlap, inverted ones and boxes of NaN have IoU 0.
     """
-    overlap = box_overlap(a, b)
-    union = box_area(a)[:, None] + box_area(b)[None] - overlap
+    overlap = paired_overlap(a, b)
+    union = box_area(a) + box_area(b) - overlap
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0))
 
 
-def box_overlap(a: NDArray[Any], b: NDArray[Any]) -> Floats:
-    """Intersection (m, n) in pixels of boxes (m, 4) and (n, 4), both corners inclusive."""
-    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
+def paired_overlap(a: NDArray[Any], b: NDArray[Any]) -> Floats:
+    """Intersection (...) in pixels of boxes (..., 4) and (..., 4), both corners inclusive."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     sides = np.minimum(a[..., _FAR], b[..., _FAR]) - np.maximum(a[..., _NEAR], b[..., _NEAR]) + 1
     sides = np.maximum(sides, 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def box_area(boxes: NDArray[Any]) -> Floats:
-    """Area (m,) in pixels of boxes (m, 4), both corners inclusive."""
+    """Area (...) in pixels of boxes (..., 4), both corners inclusive."""
     boxes = np.asarray(boxes, np.float64)
     sides = boxes[..., _FAR] - boxes[..., _NEAR] + 1
     return np.asarray(sides[..., 0] * sides[..., 1])

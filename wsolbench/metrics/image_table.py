@@ -88,9 +88,12 @@ class ImageTable:
     @cached_property
     def iou(self) -> F.Floats:
         """Best IoU (R,) of the box of each change with a true one."""
-        boxes = _split(self.changes[:, _BOX], self.change_count)
-        pairs = zip(boxes, self.true_boxes_of(), strict=True)
-        return np.concatenate([F.box_iou(box, true).max(axis=1) for box, true in pairs])
+        best = np.zeros(len(self.changes))
+        for place, true in enumerate(np.moveaxis(self.true_by_place, 1, 0)):
+            having = np.repeat(self.true_count > place, self.change_count)
+            pairs = self.changes[having, _BOX], np.repeat(true, self.change_count, axis=0)[having]
+            best[having] = np.maximum(best[having], F.paired_iou(*pairs))
+        return best
 
     @cached_property
     def iou_of_all(self) -> F.Floats:
@@ -119,9 +122,19 @@ class ImageTable:
         length = self.spans[:, 1] - self.spans[:, 0]
         return np.repeat(values, length).reshape(len(self), -1)
 
-    def true_boxes_of(self) -> list[F.Floats]:
+    @cached_property
+    def true_by_image(self) -> list[F.Floats]:
         """True boxes (n, 4) of each image."""
         return _split(self.true_boxes, self.true_count)
+
+    @cached_property
+    def true_by_place(self) -> F.Floats:
+        """True boxes (N, most that an image has, 4), NaN past an image's last one."""
+        image = np.repeat(np.arange(len(self)), self.true_count)
+        first = np.cumsum(self.true_count) - self.true_count
+        boxes = np.full((len(self), self.true_count.max(), 4), np.nan)
+        boxes[image, np.arange(len(image)) - first[image]] = self.true_boxes
+        return boxes
 
     def ordered(self) -> ImageTable:
         """Return the images in the order of their names, whatever order they were scored in."""
@@ -129,7 +142,7 @@ class ImageTable:
 
     def taken(self, order: F.Ints) -> ImageTable:
         """Return the images with these numbers, in this order; at least one."""
-        changed, true = _split(self.changes, self.change_count), self.true_boxes_of()
+        changed, true = _split(self.changes, self.change_count), self.true_by_image
         return replace(
             self,
             image_id=tuple(self.image_id[i] for i in order),

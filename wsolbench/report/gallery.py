@@ -138,7 +138,7 @@ def _strip(name: str, shown: Sequence[_Shown]) -> Strip:
     return Strip(
         image_id=name,
         label=int(table.label[place]),
-        true=tuple(_corners(box) for box in table.true_boxes_of()[place]),
+        true=tuple(_corners(box) for box in table.true_by_image[place]),
         answers=answers,
         failures=sum(s.ranked and not a.right for s, a in zip(shown, answers, strict=True)),
     )
