@@ -117,11 +117,13 @@ def published_table(reported: pd.DataFrame, methods: Collection[str]) -> str:
 def published(reported: pd.DataFrame, methods: Collection[str]) -> pd.DataFrame:
     """Return figures of ``methods`` from primary sources, as printed.
 
-    A line is what one source says of one method with one backbone on one dataset.
+    A line is what one source says of one method with one backbone on one dataset. What a source adds
+    to a method's name in brackets does not make it another method.
     """
     by_title = {title: figure for figure, title in FIGURE_TITLES.items()}
     primary = reported["source"].str.startswith("primary")
-    ours = reported["method"].isin(methods) & reported["metric"].isin(by_title)
+    names = reported["method"].str.partition(" (")[0]
+    ours = names.isin(methods) & reported["metric"].isin(by_title)
     # a source that prints two values for one thing is shown with both
     by_row = reported[primary & ours].groupby([*_ROW, "metric"])["value"]
     cells = by_row.agg(" / ".join).unstack(fill_value=UNDEFINED)

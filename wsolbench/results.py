@@ -290,7 +290,7 @@ class Result(_Data):
             raise ValueError("a threshold needs a source, and a source a threshold")
         count = len(self.curves.get(THRESHOLDS, ()))
         for name, values in self.curves.items():
-            if not has_own_axis(name) and len(values) != count:
+            if not has_own_axis(name) and not len(values) == count > 0:
                 raise ValueError(f"curve '{name}': {len(values)} values for {count} thresholds")
         return self
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from wsolbench.errors import InputError
+from wsolbench.recipe import NO_BACKBONE, Recipe
+from wsolbench.registry import METHODS
 from wsolbench.suite import DEFAULT, load_suite, suite_names
 
 SUITE = """
@@ -29,6 +31,26 @@ def test_every_packaged_suite_resolves(name: str) -> None:
     for request in suite.runs:
         assert request.recipes()
     assert DEFAULT in suite_names()
+
+
+def test_a_suite_has_every_method_there_is() -> None:
+    made = {recipe.method for recipe in _recipes("toybirds")}
+    assert made == set(METHODS.names())
+
+
+def test_a_suite_of_two_networks_needs_no_third() -> None:
+    chains = [recipe.chain() for recipe in _recipes("cub-small")]
+    assert {recipe.backbone for chain in chains for recipe in chain} == {
+        NO_BACKBONE,
+        "tf_efficientnet_lite0.in1k",
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    }
+    keys = {recipe.key() for (recipe, *_) in chains}
+    assert {recipe.key() for (_, *others) in chains for recipe in others} <= keys
+
+
+def _recipes(name: str) -> list[Recipe]:
+    return [recipe for request in load_suite(name).runs for recipe in request.recipes()]
 
 
 def test_a_run_of_a_suite_is_what_its_options_would_be(tmp_path: Path) -> None:
