@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from statistics import median
 
 from wsolbench.columns import control_text, precision_text
+from wsolbench.ranking import full_data, length_text
 from wsolbench.results import Environment, Inference, Result
 
 #: cell of what was not measured
 _UNKNOWN = "-"
 _GIB = 2**30
 #: columns of text; the others hold numbers
-TEXTS = ("dataset", "regime", "method", "backbone", "precision", "machine")
+TEXTS = ("dataset", "regime", "method", "backbone", "length", "precision", "machine")
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def cost_rows(
     """Return headings and cells, a row for each dataset, recipe, precision and machine.
 
     Args:
-        results: measured records, in any order; protocols of one training fall together.
+        results: measured records, in any order; protocols of one training fall together. Trainings
+            on few images a class are left out: they take the same steps as those on all.
         titles: name of a method to its title.
     """
     rows: defaultdict[tuple[str, ...], list[Result]] = defaultdict(list)
-    for result in results:
+    for result in full_data(results):
         rows[_key(result)].append(result)
     cells = [_cells(rows[key], titles) for key in sorted(rows)]
     return list(cells[0]) if cells else [], [list(row.values()) for row in cells]
@@ -93,6 +95,7 @@ def _cells(rows: Sequence[Result], titles: Mapping[str, str]) -> dict[str, str]:
         "regime": recipe.name,
         "method": control_text(first, titles),
         "backbone": recipe.backbone,
+        "length": length_text(recipe) if recipe.trained else _UNKNOWN,
         "precision": precision_text(recipe.precision),
         "machine": machine(first.environment),
         "pixels": str(recipe.image_size),

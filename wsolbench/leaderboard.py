@@ -117,8 +117,8 @@ def published_table(reported: pd.DataFrame, methods: Collection[str]) -> str:
 def published(reported: pd.DataFrame, methods: Collection[str]) -> pd.DataFrame:
     """Return figures of ``methods`` from primary sources, as printed.
 
-    A line is what one source says of one method with one backbone on one dataset. What a source adds
-    to a method's name in brackets does not make it another method.
+    A line is what one source says of one method with one backbone on one dataset. What a source
+    adds to a method's name in brackets does not make it another method.
     """
     by_title = {title: figure for figure, title in FIGURE_TITLES.items()}
     primary = reported["source"].str.startswith("primary")

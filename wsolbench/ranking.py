@@ -19,7 +19,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from wsolbench.protocol import FIGURES, Figure
-from wsolbench.recipe import RECIPE_NAMES
+from wsolbench.recipe import RECIPE_NAMES, Recipe
 from wsolbench.results import Identity, Result
 
 #: the first of these that a group has decides its order
@@ -143,6 +143,11 @@ class Group:
         return _ranking_figure(self.rows)
 
 
+def full_data(results: Iterable[Result]) -> list[Result]:
+    """Leave out trainings on few images a class, which :mod:`wsolbench.few_shot` shows."""
+    return [result for result in results if result.recipe.shots is None]
+
+
 def distinctions(of: Sequence[Group]) -> list[str]:
     """What tells each group from others of its dataset, regime and protocol; mostly nothing."""
     facts = [_facts(group.first) for group in of]
@@ -157,9 +162,8 @@ def distinctions(of: Sequence[Group]) -> list[str]:
 def _facts(result: Result) -> dict[str, str]:
     """What may part groups, as text."""
     recipe = result.recipe.training
-    cut = f"{recipe.iterations} iterations"
     return {
-        "length": f"{recipe.epochs} epochs" if recipe.iterations is None else cut,
+        "length": length_text(recipe),
         **{
             name: f"{name.replace('_', ' ')} {getattr(recipe, name)}"
             for name in sorted(_CONDITIONS - {"epochs", "iterations", "schedule", "shots"})
@@ -168,6 +172,12 @@ def _facts(result: Result) -> dict[str, str]:
         "dataset": f"fingerprint {result.dataset.fingerprint}",
         "protocol": f"version {result.protocol.version} of the protocol",
     }
+
+
+def length_text(recipe: Recipe) -> str:
+    """How long a recipe trains."""
+    cut = f"{recipe.iterations} iterations"
+    return f"{recipe.epochs} epochs" if recipe.iterations is None else cut
 
 
 def groups(results: Iterable[Result]) -> list[Group]:

@@ -29,6 +29,9 @@ INPUTS = ("source", "classifier", "targets")
 NO_BACKBONE = "none"
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,10 +42,16 @@ class Optim(_Data):
     name: Literal["adamw", "sgd"]
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    momentum: float = 0.9
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
+    eps: float = Field(1e-8, ge=0)
+    momentum: float = Field(0.9, ge=0)
     nesterov: bool = True
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> Optim:
+        if self.name == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum; add optim.nesterov=false")
+        return self
 
 
 class Schedule(_Data):
@@ -125,7 +134,7 @@ class Recipe(_Data):
     batch_loss: Literal["global", "rank"] = "global"
     train_labels: Literal["official", "shuffled"] = "official"
     precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
-    protocol: tuple[str, ...]
+    protocol: tuple[str, ...] = Field(min_length=1)
     options: dict[str, Any] = {}
     source: Recipe | None = None
     classifier: Recipe | None = None

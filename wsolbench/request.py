@@ -90,6 +90,7 @@ class Request(BaseModel):
                 not fit, draws of nothing, or weights that are not there or asked of several
                 methods.
         """
+        self._check_said_once()
         digest = self._digest()
         recipes: list[Recipe] = []
         for method in self.method:
@@ -122,6 +123,12 @@ class Request(BaseModel):
         words.extend(["--compile"] if compiled else [])
         words.append(f"--device {device} --seed {recipe.seed}")
         return " ".join([f"{processes.launcher()} run_benchmark.py", *words])
+
+    def _check_said_once(self) -> None:
+        given = {**self._overrides(), **({"seed": self.seed} if self.seed else {})}
+        for name in sorted(parse_assignments(self.set).keys() & given.keys()):
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"recipe field '{name}' is set by {option} and by --set; drop one")
 
     def _varied(self) -> Iterator[dict[str, int]]:
         """Fields of one recipe after the other, in which the runs of a method differ."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,9 +84,7 @@ class Run:
         check_boxes(self.splits, self.protocols)
         self.available = len(data.available(recipe)["train"])
         self.fingerprint = self.dataset.fingerprint()
-        self.source = (
-            None if recipe.source is None else Run(recipe.source, data, places, device, "")
-        )
+        self.source = self._below(recipe.source, data, places)
         self.targets = self._first_run(data, places)
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
@@ -117,6 +115,13 @@ class Run:
         """Newest checkpoint of this training; earlier ones lie beside it."""
         return self.folder / "checkpoint.pt"
 
+    def chain(self) -> Iterator[Run]:
+        """This run and all that it builds on."""
+        yield self
+        for run in (self.source, self.targets, self.classifier):
+            if run is not None:
+                yield from run.chain()
+
     def forget(self) -> None:
         """Remove the checkpoints, so that the training begins anew."""
         for file in checkpoints(self.checkpoint) if processes.is_first() else ():
@@ -140,8 +145,6 @@ class Run:
         # Convolutions are faster so, on processors and on accelerators; other layers do not care.
         self.answering.to(self.device).to(memory_format=torch.channels_last)
         allow_tf32(self.recipe.precision == "tf32")
-        if self.compiled:
-            compile_method(self.method)
         progress = self.train()
         inference = self._inference()
         results = []
@@ -168,10 +171,15 @@ class Run:
     def _first_run(self, data: SharedData, places: Places) -> Run | None:
         """The run whose boxes this one learns; its maps and weights are no affair of the user's."""
         recipe = self.recipe.targets
+        if recipe is not None:
+            check_threshold(load_protocol(recipe.protocol[0]), recipe.method)
+        return self._below(recipe, data, replace(places, maps=None, weights=None))
+
+    def _below(self, recipe: Recipe | None, data: SharedData, places: Places) -> Run | None:
+        """A run that this one builds on, computed as this one is."""
         if recipe is None:
             return None
-        check_threshold(load_protocol(recipe.protocol[0]), recipe.method)
-        return Run(recipe, data, replace(places, maps=None, weights=None), self.device, "")
+        return Run(recipe, data, places, self.device, "", self.compiled)
 
     def train(self) -> Progress:
         """Make the method ready: its weights, and what it must see of the training images."""
@@ -193,6 +201,8 @@ class Run:
             return Progress(origin=self._take("source", self.source).origin)
         if self.targets is not None:
             self._take_targets(self.targets)
+        if self.compiled:
+            compile_method(self.method)
         weights = weights_stamp(self.recipe, self.places)
         origin = {
             "environment": environment.collect(self.device, self.compiled).model_dump(mode="json"),
@@ -237,15 +247,15 @@ class Run:
 
     def _classified(self, data: SharedData) -> tuple[Run | None, Method]:
         """The run whose class scores stand in, and what answers for this run."""
-        recipe = self.recipe.classifier
-        if recipe is None:
+        run = self._below(self.recipe.classifier, data, self.places)
+        if run is None:
             return None, self.method
+        recipe = run.recipe
         if recipe.image_size != self.recipe.image_size:
             raise InputError(
                 f"the classifier looks at images of {recipe.image_size} pixels, the method at "
                 f"{self.recipe.image_size}; add --set image_size=N for both"
             )
-        run = Run(recipe, data, self.places, self.device, "")
         return run, Classified(self.method, self.statistics, run.method, run.statistics)
 
     def _take(self, role: str, run: Run) -> Progress:

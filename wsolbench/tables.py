@@ -38,7 +38,7 @@ from wsolbench.labels import row_labels
 from wsolbench.metrics.resampling import Interval
 from wsolbench.pretraining import pretraining_kind
 from wsolbench.protocol import FIGURES, Figure
-from wsolbench.ranking import DECIMALS, Group, Row, groups
+from wsolbench.ranking import DECIMALS, Group, Row, full_data, groups
 from wsolbench.recipe import INPUTS, RecipeName
 from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
@@ -93,11 +93,6 @@ def latex(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_I
 def terminal(results: Iterable[Result], titles: Titles) -> str:
     """Return one narrow table a group, with the main figures."""
     return "\n\n".join(_terminal_group(group, titles) for group in groups(full_data(results)))
-
-
-def full_data(results: Iterable[Result]) -> list[Result]:
-    """Leave out trainings on few images a class, which :mod:`wsolbench.few_shot` shows."""
-    return [result for result in results if result.recipe.shots is None]
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:

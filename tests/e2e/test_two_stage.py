@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from commands import CNN, SMALL, call, one_line, records, succeed
 
+from wsolbench.engine.checkpoint import Progress
 from wsolbench.engine.trainer import Trainer
 from wsolbench.registry import DATASETS, METHODS
 from wsolbench.types import Batch
@@ -103,6 +105,39 @@ def test_baselines_and_both_stages_say_what_they_saw(data: Path, tmp_path: Path)
     ranked, cost = [x for x in page.splitlines() if "| FSL baseline (trained on boxes) " in x]
     assert ranked.startswith("| - ")
     assert "default" in cost
+
+
+def test_boxes_that_trained_a_run_choose_no_threshold_when_it_is_scored_again(
+    data: Path, tmp_path: Path
+) -> None:
+    succeed("run", *arguments(data, tmp_path, "fsl"))
+    (run,), file = (tmp_path / "runs").iterdir(), tmp_path / "scores.json"
+    places = ["--dataset", DATASET, "--data-root", data, "--protocol", "standard", "--json", file]
+    succeed("score", "--run", run, *places)
+    (made,), again = records(tmp_path), json.loads(file.read_text("utf-8"))
+    assert again["figures"] == made["figures"]
+    assert again["threshold"] == pytest.approx(made["threshold"], abs=1e-6)
+
+
+def test_what_runs_build_on_is_made_anew_too_but_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    run = Trainer.run
+
+    def watched(self: Trainer) -> Progress:
+        if not self.checkpoint.exists():
+            trained.append(self.recipe.method)
+        return run(self)
+
+    monkeypatch.setattr(Trainer, "run", watched)
+    of_cam = arguments(data, tmp_path, "psol", "targets.method=cam")
+    succeed("run", *of_cam)
+    succeed("run", *of_cam, "--no-resume")
+    assert trained == ["cam", "psol"] * 2
+    both = arguments(data, tmp_path, "grad-cam,layer-cam")
+    succeed("run", *both, "--no-resume")
+    assert trained[4:] == ["cam"]
 
 
 def test_the_first_run_is_made_where_it_is_missing_and_only_there(

@@ -48,6 +48,7 @@ def test_a_row_is_a_training_on_a_machine() -> None:
         "regime": "default",
         "method": "Alpha",
         "backbone": "vit_tiny_patch16_224.augreg_in21k",
+        "length": "15 epochs",
         "precision": "fp32",
         "machine": "Some CPU, 2 threads",
         "pixels": "224",

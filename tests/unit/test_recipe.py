@@ -342,6 +342,10 @@ def test_a_recipe_file_that_is_none_is_named(text: str) -> None:
         ("schedule.name=step", "needs epochs, such as schedule.every"),
         ("schedule.name=milestones", "needs epochs, such as schedule.at"),
         ("backbone_args.drop_path_rate=2", "drop_path_rate is a probability"),
+        ("optim.momentum=0", "nesterov needs momentum"),
+        ("optim.betas=[2, 3]", "less than 1"),
+        ("optim.eps=-1", "greater than or equal to 0"),
+        ("protocol=[]", "at least 1 item"),
     ],
 )
 def test_what_would_do_nothing_or_fail_later_is_refused(assignment: str, says: str) -> None:

@@ -123,6 +123,18 @@ def test_a_command_names_weights_below_here_and_no_folder_beside(
         ({"method": "sat,cam", "weights": "f.pth"}, "--weights is the file of one method"),
         ({"method": "sat", "weights": "f.pth"}, "no weights file 'f.pth'; check --weights"),
         ({"method": "cam", "backbone": "none"}, "the method needs a backbone"),
+        (
+            {"method": "sat", "epochs": 2, "set": ["epochs=3"]},
+            "recipe field 'epochs' is set by --epochs and by --set; drop one",
+        ),
+        (
+            {"method": "sat", "seed": [0, 1], "set": ["seed=3"]},
+            "recipe field 'seed' is set by --seed and by --set; drop one",
+        ),
+        (
+            {"method": "sat", "batch_size": 8, "set": ["batch_size=3"]},
+            "recipe field 'batch_size' is set by --batch-size and by --set; drop one",
+        ),
     ],
 )
 def test_wrong_requests_are_one_line(fields: dict[str, Any], line: str) -> None:

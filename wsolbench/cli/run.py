@@ -87,12 +87,13 @@ def _run(arguments: argparse.Namespace) -> int:
     first = _firsts(plan, prepared)
     compiling.join()
     made: dict[Any, Result] = {}
+    forgotten: set[Path] = set()
     try:
         for number, (recipe, request) in enumerate(plan, 1):
             what = (recipe.method, recipe.dataset, _which(recipe))
             log.info("run %d of %d: %s on %s, %s", number, len(plan), *what)
             run = first.pop(_apart(recipe), None) or prepared(recipe, request)
-            results = _results(run, arguments.resume)
+            results = _results(run, arguments.resume, forgotten)
             made |= {result.identity(): result for result in results}
             _say(results)
             del run  # and with it its images, before those of the next one are made room for
@@ -147,12 +148,18 @@ def _apart(recipe: Recipe) -> tuple[object, ...]:
     return recipe.key(), recipe.protocol, recipe.precision
 
 
-def _results(run: Run, resume: bool) -> list[Result]:
-    """The records of a run: those that are there, if it may go on from what there is, else new."""
+def _results(run: Run, resume: bool, forgotten: set[Path]) -> list[Result]:
+    """The records of a run: those that are there, if it may go on from what there is, else new.
+
+    What runs of one command build on in common is trained anew once, for the first of them.
+    """
     from wsolbench.recording import standing_records
 
     if not resume:
-        run.forget()
+        for part in run.chain():
+            if part.folder not in forgotten:
+                part.forget()
+                forgotten.add(part.folder)
         return run.execute()
     # maps may have to be made in any case
     found = [] if run.places.maps else standing_records(run)

@@ -47,7 +47,7 @@ def _score(arguments: argparse.Namespace) -> int:
     dataset = source.dataset
 
     def scorers(protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
-        samples = dataset.samples(split)
+        samples = source.samples(split)
         stream, parts, size = source.stream(samples, split), dataset.part_names, source.input_size
         return score(stream, samples, protocols, dataset.name, split, size, parts, source.threads)
 
@@ -69,12 +69,14 @@ class _Source(NamedTuple):
 
     Attributes:
         dataset: what its images are of.
+        samples: those of a split.
         stream: predictions of samples of a split.
         input_size: side of the method's input in pixels; None where maps are all there is.
         threads: how many measure images; None for one for each core.
     """
 
     dataset: Dataset
+    samples: Callable[[Split], Sequence[Sample]]
     stream: Callable[[Sequence[Sample], Split], Stream]
     input_size: int | None = None
     threads: int | None = None
@@ -93,14 +95,15 @@ def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     holdout = _holdout(arguments) if held_out else 0
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
-    return _Source(dataset, lambda samples, split: saved_predictions(maps[split], samples))
+    return _Source(
+        dataset, dataset.samples, lambda samples, split: saved_predictions(maps[split], samples)
+    )
 
 
 def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     from wsolbench.answers import SavedRun
     from wsolbench.device import choose_device, make_deterministic
-    from wsolbench.inputs import check_holdout
-    from wsolbench.registry import DATASETS
+    from wsolbench.inputs import SharedData, check_holdout
     from wsolbench.scoring import threads_beside
 
     for option in ("val_maps", "holdout"):
@@ -111,11 +114,13 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     run = SavedRun(arguments.run, choose_device(arguments.device))
     recipe = run.card.recipe
     check_holdout(recipe, [protocol])
-    dataset = DATASETS.get(arguments.dataset)(data_root(arguments), recipe.holdout)
+    data, here = SharedData(data_root(arguments)), recipe.altered(dataset=arguments.dataset)
+    dataset = data.dataset(here)
     if tuple(dataset.class_names) != run.card.class_names:
         raise InputError(f"the run in '{arguments.run}' was trained on other classes")
     return _Source(
         dataset,
+        data.available(here).__getitem__,
         lambda samples, _: run.localizer.stream(samples, protocol.geometry),
         recipe.image_size,
         threads_beside(run.localizer.device),

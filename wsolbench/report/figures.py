@@ -24,12 +24,11 @@ from wsolbench.examples import chosen
 from wsolbench.files import write_atomically
 from wsolbench.labels import row_labels
 from wsolbench.protocol import Figure
-from wsolbench.ranking import Group, Row, distinctions, groups
+from wsolbench.ranking import Group, Row, distinctions, full_data, groups
 from wsolbench.report.curves import row_curve
 from wsolbench.report.gallery import Answer, Corners, Strip, gallery
 from wsolbench.report.pictures import Album, Picture, album, heat_colours
 from wsolbench.results import Result, load_results, read_result, records_folder
-from wsolbench.tables import full_data
 
 T = TypeVar("T")
 Kind = Literal["grid", "curve", "few-shot"]

@@ -46,7 +46,7 @@ from wsolbench.leaderboard import Board, published, read_reported
 from wsolbench.metrics import derived
 from wsolbench.metrics import functional as F
 from wsolbench.protocol import Figure
-from wsolbench.ranking import DECIMALS, Group, Row, distinctions, groups
+from wsolbench.ranking import DECIMALS, Group, Row, distinctions, full_data, groups
 from wsolbench.recipe import RECIPE_NAMES
 from wsolbench.report.charts import (
     Scale,
@@ -65,7 +65,6 @@ from wsolbench.tables import (
     best_two,
     borrowed,
     figure_title,
-    full_data,
     heading,
     notes,
     repeat,
