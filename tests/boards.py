@@ -76,6 +76,28 @@ def make_board(folder: Path, photos: Photos) -> list[Result]:
     ]
 
 
+def add_few_shots(folder: Path, photos: Photos) -> list[Result]:
+    """Write records of trainings on one and three images a class, in two draws."""
+    made = [_few(photos, m, shots, draw) for m in METHODS for shots in (1, 3) for draw in (0, 1)]
+    for result in made:
+        save_result(result, folder)
+    return made
+
+
+def _few(photos: Photos, method: str, shots: int, draw: int) -> Result:
+    return make_result(
+        {
+            **{"method": method, "dataset": "photos", "backbone": f"net {EVIL}"},
+            **{"shots": shots, "draw": draw, "iterations": 30},
+        },
+        protocol={"name": "standard", "title": f"Standard {EVIL}"},
+        figures={"gt_known_loc": 40.0 + 10 * shots + draw + METHODS.index(method)},
+        dataset={"name": "photos", "title": photos.title, "fingerprint": photos.fingerprint()},
+        command=f"wsolbench run {EVIL} --set shots={shots} --seed 0",
+        iterations=30,
+    )
+
+
 def _scored(folder: Path, photos: Photos, method: str, seed: int, noise: int) -> Result:
     draw = np.random.default_rng([seed, noise])
     stream = [_predicted(sample, noise, draw) for sample in photos.samples("test")]
@@ -92,6 +114,7 @@ def _scored(folder: Path, photos: Photos, method: str, seed: int, noise: int) ->
         figures=scores.figures,
         oracle=["max_box_acc", "max_box_acc_v2"],
         threshold=scores.threshold,
+        dead_maps=scores.dead_maps,
         curves={name: tuple(values) for name, values in scores.curves.items()},
         dataset={"name": "photos", "title": photos.title, "fingerprint": photos.fingerprint()},
         command=f"wsolbench run {EVIL} --seed {seed}",
@@ -112,7 +135,9 @@ def _predicted(
 
 
 def _map(sample: Sample, noise: int, draw: np.random.Generator) -> NDArray[np.float64]:
-    """The true box's pixels at 15 x 30, shifted and blurred by noise."""
+    """The true box's pixels at 15 x 30, shifted and blurred by noise; one map is dead."""
+    if noise == len(METHODS) - 1 and sample.image_id.endswith("9"):
+        return np.zeros((15, 30))
     x0, y0, x1, y1 = (value / 4 for value in sample.boxes[0])
     shift = draw.uniform(-2.5, 2.5, 2) * noise
     y, x = np.mgrid[0:15, 0:30] + 0.5

@@ -36,21 +36,22 @@ ONE_SEED = "One seed tells nothing of others: this speaks of these runs."
 
 
 def row_intervals(results: Iterable[Result], folder: Path) -> tuple[Intervals, list[str]]:
-    """Return the interval of the ranked figure of each row whose runs all have tables.
+    """Return the intervals of the ranked figures of each row whose runs all have tables.
 
     Returns:
         The intervals, and one line for each table that cannot be used.
     """
-    found: dict[tuple[Identity, ...], Interval] = {}
+    found: dict[tuple[Identity, ...], dict[Figure, Interval]] = {}
     problems: list[str] = []
     for group in groups(results):
         for row in group.rows:
             runs = _read_all(row, folder, problems)
-            if group.ranked_by is None or runs is None:
+            if runs is None:
                 continue
-            values = _values(runs, group.ranked_by)
-            if values is not None:
-                found[row.identities] = interval(values)
+            for figure in group.rankings:
+                values = _values(runs, figure)
+                if values is not None:
+                    found.setdefault(row.identities, {})[figure] = interval(values)
     return found, list(dict.fromkeys(problems))
 
 

@@ -355,15 +355,19 @@ def _cell(row: Row | None, figure: Figure) -> str:
 def _heading(chart: Chart) -> str:
     data, recipe = chart.first.dataset, chart.first.recipe
     return (
-        f"{data.title} ({size_of(data)}): few training images a class, regime {recipe.name}, "
-        f"{chart.first.protocol.title}"
+        f"{data.title} ({size_of(data)}): few training images a class, {steps_text(chart)}, "
+        f"regime {recipe.name}, {chart.first.protocol.title}"
     )
+
+
+def steps_text(chart: Chart) -> str:
+    """How long each training is, whatever the number of images."""
+    return f"{' or '.join(map(str, chart.iterations)) or 'equally many'} iterations"
 
 
 def notes(chart: Chart) -> str:
     """Say what the curves of a chart share."""
     recipe, protocol = chart.first.recipe, chart.first.protocol
-    length = " or ".join(map(str, chart.iterations)) or "equally many"
     batch = " or ".join(map(str, chart.batch_sizes))
     oracle = sorted(FIGURE_TITLES[f] for f in chart.figures if f in chart.oracle)
     held_out = (
@@ -373,7 +377,7 @@ def notes(chart: Chart) -> str:
     )
     sentences = (
         REGIMES[recipe.name],
-        f"Columns: training images a class; {length} iterations of batch size {batch} "
+        f"Columns: training images a class; {steps_text(chart)} of batch size {batch} "
         "at every number, so that nothing but the images differs.",
         held_out,
         "Mean ± sample standard deviation over draws of the images and over seeds, in brackets how "

@@ -13,9 +13,9 @@ _BACKBONE, _DEVICE = "backbone", "device"
 COLUMNS = frozenset({_BACKBONE, _DEVICE})
 
 
-def row_labels(group: Group, titles: Titles) -> list[str]:
+def row_labels(group: Group, titles: Titles, but: Collection[str] = ()) -> list[str]:
     """Name each row of a group, see :func:`result_labels`."""
-    return result_labels([row.first for row in group.rows], titles)
+    return result_labels([row.first for row in group.rows], titles, but)
 
 
 def result_labels(

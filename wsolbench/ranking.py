@@ -24,6 +24,8 @@ from wsolbench.results import Identity, Result
 
 #: the first of these that a group has decides its order
 RANKED_BY: tuple[Figure, ...] = ("gt_known_loc", "max_box_acc_v2", "max_box_acc", "pxap")
+#: has a ranking of its own where another one decides the order
+ALSO_RANKED_BY: Figure = "max_box_acc_v2"
 #: decimals that tables print; means that print alike share a rank
 DECIMALS = 2
 #: recipe fields that must agree within a group of the default regime
@@ -142,6 +144,13 @@ class Group:
         """Figure that decides the order."""
         return _ranking_figure(self.rows)
 
+    @property
+    def rankings(self) -> list[Figure]:
+        """Figures that rows are ranked by, that of the order first."""
+        first = [] if self.ranked_by is None else [self.ranked_by]
+        also = {ALSO_RANKED_BY} & set(self.figures) - set(first)
+        return [*first, *also]
+
 
 def full_data(results: Iterable[Result]) -> list[Result]:
     """Leave out trainings on few images a class, which :mod:`wsolbench.few_shot` shows."""
@@ -254,10 +263,16 @@ def _ranking_figure(rows: Sequence[Row]) -> Figure | None:
 
 def _ranked(rows: list[Row]) -> tuple[Row, ...]:
     figure = _ranking_figure(rows)
-    means = [None if figure is None or _out_of_rank(row) else row.mean(figure) for row in rows]
-    scores = [None if mean is None else round(mean, DECIMALS) for mean in means]
-    ranked = [Row(row.results, _rank(s, scores)) for row, s in zip(rows, scores, strict=True)]
+    places = [None] * len(rows) if figure is None else ranks(rows, figure)
+    ranked = [Row(row.results, place) for row, place in zip(rows, places, strict=True)]
     return tuple(sorted(ranked, key=lambda row: (row.rank is None, row.rank)))
+
+
+def ranks(rows: Sequence[Row], figure: Figure) -> list[int | None]:
+    """Rank of each row in a figure, see :class:`Row`."""
+    means = [None if _out_of_rank(row) else row.mean(figure) for row in rows]
+    scores = [None if mean is None else round(mean, DECIMALS) for mean in means]
+    return [_rank(score, scores) for score in scores]
 
 
 def _out_of_rank(row: Row) -> bool:

@@ -34,19 +34,27 @@ from wsolbench.columns import (
 )
 from wsolbench.cost_table import costs, machine
 from wsolbench.files import write_text
-from wsolbench.labels import row_labels
+from wsolbench.labels import COLUMNS, row_labels
 from wsolbench.metrics.resampling import Interval
 from wsolbench.pretraining import pretraining_kind
 from wsolbench.protocol import FIGURES, Figure
-from wsolbench.ranking import DECIMALS, Group, Row, full_data, groups
+from wsolbench.ranking import (
+    DECIMALS,
+    Group,
+    Row,
+    distinctions,
+    full_data,
+    groups,
+    ranks,
+)
 from wsolbench.recipe import INPUTS, RecipeName
 from wsolbench.results import THRESHOLDS, Identity, Result, has_own_axis
 
 REGIMES: dict[RecipeName, str] = {
     "default": "The suite's own regime: augmentation, epochs and batch size are the same for every "
     "method.",
-    "released": "Each method as its authors' code behaves, in so far as a row's command does not "
-    "change it.",
+    "released": "Each method as its authors' code behaves, in so far as neither a row's command "
+    "nor a comment in its recipe says otherwise.",
     "declared": "Each method as the flags of its authors' code say, where the code behaves "
     "otherwise.",
 }
@@ -56,8 +64,8 @@ _MAIN: tuple[Figure, ...] = ("gt_known_loc", "top1_loc", "max_box_acc_v2", "pxap
 UNDEFINED = "-"
 _SEED = re.compile(r"\s--seed[=\s]\s*[\d,]+")
 
-#: interval of a row's ranked figure, by the records of the row
-Intervals = Mapping[tuple[Identity, ...], Interval]
+#: intervals of a row's ranked figures, by the records of the row
+Intervals = Mapping[tuple[Identity, ...], Mapping[Figure, Interval]]
 NO_INTERVALS: Intervals = {}
 
 
@@ -80,19 +88,26 @@ def csv(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INT
 
 def markdown(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return all groups in Markdown, each with the commands that make its rows again."""
-    shown = groups(full_data(results))
-    return "\n\n".join(_markdown_group(group, titles, intervals) for group in shown)
+    shown = _headed(results)
+    return "\n\n".join(_markdown_group(g, head, titles, intervals) for g, head in shown)
 
 
 def latex(results: Iterable[Result], titles: Titles, intervals: Intervals = NO_INTERVALS) -> str:
     """Return one table a group in LaTeX, for the package booktabs."""
-    shown = groups(full_data(results))
-    return "\n\n".join(_latex_group(group, titles, intervals) for group in shown)
+    shown = _headed(results)
+    return "\n\n".join(_latex_group(g, head, titles, intervals) for g, head in shown)
 
 
 def terminal(results: Iterable[Result], titles: Titles) -> str:
     """Return one narrow table a group, with the main figures."""
-    return "\n\n".join(_terminal_group(group, titles) for group in groups(full_data(results)))
+    return "\n\n".join(_terminal_group(group, head, titles) for group, head in _headed(results))
+
+
+def _headed(results: Iterable[Result]) -> list[tuple[Group, str]]:
+    """The comparisons, each with a heading that no other one has."""
+    found = groups(full_data(results))
+    apart = (f", {text}" if text else "" for text in distinctions(found))
+    return [(group, heading(group) + text) for group, text in zip(found, apart, strict=True)]
 
 
 def curves_csv(results: Iterable[Result], file: Path) -> None:
@@ -218,7 +233,8 @@ def _line(group: Group, row: Row, titles: Titles, intervals: Intervals) -> dict[
     line["pretraining_kind"] = pretraining_kind(result.pretraining)
     line["dead_maps"] = row.dead_maps
     line["ranked_by"] = group.ranked_by or ""
-    line["interval_low"], line["interval_high"] = intervals.get(row.identities, (None, None))
+    found = intervals.get(row.identities, {}).get(group.ranked_by) if group.ranked_by else None
+    line["interval_low"], line["interval_high"] = found or (None, None)
     line["machine"] = machine(result.environment)
     return line | asdict(costs(row.results))
 
@@ -239,11 +255,13 @@ def _curve(result: Result, name: str) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------- text
 
 
-def _describing(titles: Titles) -> dict[str, Callable[[Row], str]]:
+def _describing(group: Group, titles: Titles) -> dict[str, Callable[[Row], str]]:
     """Columns that say what a row is."""
+    labels = row_labels(group, titles, COLUMNS)
+    names = {row.identities: label for row, label in zip(group.rows, labels, strict=True)}
     return {
         "rank": lambda row: UNDEFINED if row.rank is None else str(row.rank),
-        "method": lambda row: result_text(row.first, titles),
+        "method": lambda row: names[row.identities],
         "backbone": lambda row: row.first.recipe.backbone,
         "pre-training": lambda row: pretraining_text(row.first, UNDEFINED),
         "supervision": lambda row: row.first.supervision,
@@ -260,8 +278,11 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
     }
     for figure in group.figures:
         columns |= _figure_columns(group, figure)
-        if figure == group.ranked_by and _has_intervals(group, intervals):
-            columns[f"{FIGURE_TITLES[figure]} 95%"] = partial(_interval, intervals=intervals)
+        if _has_interval(group, figure, intervals):
+            interval = partial(_interval, figure=figure, intervals=intervals)
+            columns[f"{FIGURE_TITLES[figure]} 95%"] = interval
+        if figure in group.rankings[1:]:
+            columns[f"rank by {FIGURE_TITLES[figure]}"] = _ranking(group, figure)
     sources = sorted({r.threshold_source for r in group.results} - {"none"})
     if sources:
         columns[f"threshold ({', '.join(sources)})"] = _threshold
@@ -273,16 +294,25 @@ def _measuring(group: Group, intervals: Intervals) -> dict[str, Callable[[Row], 
 def _figure_columns(group: Group, figure: Figure) -> dict[str, Callable[[Row], str]]:
     """The column of a figure, or two where some rows have a classifier of another run."""
     title = figure_title(group, figure)
-    external = {external_classifier(row.first.recipe) for row in group.rows}
-    if figure not in CLASSIFIED or not any(external):
-        return {title: partial(spread, figure=figure)}
-    names = {False: title, True: title + EXTERNAL}
-    return {names[kind]: partial(_spread_of, figure=figure, kind=kind) for kind in sorted(external)}
+    return {
+        title + EXTERNAL * kind: partial(_spread_of, figure=figure, kind=kind)
+        for kind in classifier_kinds(group, figure)
+    }
+
+
+def classifier_kinds(group: Group, figure: Figure) -> list[bool]:
+    """Whether a figure's columns are of other runs' class scores: one column or both of them."""
+    return sorted({borrowed(row, figure) for row in group.rows})
 
 
 def _spread_of(row: Row, *, figure: Figure, kind: bool) -> str:
-    same = external_classifier(row.first.recipe) is kind
-    return spread(row, figure=figure) if same else UNDEFINED
+    return spread(row, figure=figure) if borrowed(row, figure) is kind else UNDEFINED
+
+
+def _ranking(group: Group, figure: Figure) -> Callable[[Row], str]:
+    places = zip(group.rows, ranks(group.rows, figure), strict=True)
+    of = {row.identities: UNDEFINED if place is None else str(place) for row, place in places}
+    return lambda row: of[row.identities]
 
 
 def _of_training(row: Row, value: int) -> str:
@@ -293,7 +323,7 @@ def _cells(
     group: Group, titles: Titles, intervals: Intervals
 ) -> tuple[list[str], list[list[str]], int]:
     """Return headings, rows of cells, and how many columns are text."""
-    text, numbers = _describing(titles), _measuring(group, intervals)
+    text, numbers = _describing(group, titles), _measuring(group, intervals)
     columns = {**text, **numbers}
     return list(columns), [[of(row) for of in columns.values()] for row in group.rows], len(text)
 
@@ -311,12 +341,12 @@ def spread(row: Row, *, figure: Figure) -> str:
     return f"{mean:.{DECIMALS}f}" + ("" if std is None else f" ± {std:.{DECIMALS}f}")
 
 
-def _has_intervals(group: Group, intervals: Intervals) -> bool:
-    return any(row.identities in intervals for row in group.rows)
+def _has_interval(group: Group, figure: Figure, intervals: Intervals) -> bool:
+    return any(figure in intervals.get(row.identities, {}) for row in group.rows)
 
 
-def _interval(row: Row, *, intervals: Intervals) -> str:
-    found = intervals.get(row.identities)
+def _interval(row: Row, *, figure: Figure, intervals: Intervals) -> str:
+    found = intervals.get(row.identities, {}).get(figure)
     return UNDEFINED if found is None else interval_text(found)
 
 
@@ -342,15 +372,16 @@ def notes(group: Group, intervals: Intervals) -> str:
         f"dataset {group.first.dataset.name}, fingerprint {group.first.dataset.fingerprint}."
     )
     if group.ranked_by:
-        sentences.append(f"Ranked by {figure_title(group, group.ranked_by)}.")
+        also = "".join(f", and by {figure_title(group, f)} beside it" for f in group.rankings[1:])
+        sentences.append(f"Ranked by {figure_title(group, group.ranked_by)}{also}.")
     if any(row.first.saw_boxes for row in group.rows):
         sentences.append(
             "What was trained on boxes, those of the hold-out, is not weakly supervised and has no "
             "rank; its epochs are its own."
         )
-    if _has_intervals(group, intervals):
+    if any(_has_interval(group, figure, intervals) for figure in group.rankings):
         sentences.append(
-            "95% interval of the ranked figure: bootstrap over the test images and, in rows of "
+            "95% intervals of the ranked figures: bootstrap over the test images and, in rows of "
             "several seeds, over the seeds; thresholds as chosen."
         )
     return " ".join(sentences)
@@ -416,7 +447,7 @@ _LATEX = {
 _LATEX_PLACES = ("textbf", "underline")
 
 
-def _terminal_group(group: Group, titles: Titles) -> str:
+def _terminal_group(group: Group, head: str, titles: Titles) -> str:
     figures = [figure for figure in _MAIN if figure in group.figures]
     numbers = {k: of for figure in figures for k, of in _figure_columns(group, figure).items()}
     columns = ["rank", "method", "dataset", *numbers]
@@ -431,13 +462,13 @@ def _terminal_group(group: Group, titles: Titles) -> str:
     ]
     align = ["left"] * 3 + ["right"] * len(numbers)
     table = tabulate(rows, columns, "simple", disable_numparse=True, colalign=align)
-    return f"{one_line(heading(group))}\n\n{table}"
+    return f"{one_line(head)}\n\n{table}"
 
 
-def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
+def _markdown_group(group: Group, head: str, titles: Titles, intervals: Intervals) -> str:
     columns, rows, texts = _cells(group, titles, intervals)
     parts = (
-        f"### {markdown_text(heading(group))}",
+        f"### {markdown_text(head)}",
         markdown_text(notes(group, intervals)),
         markdown_table(columns, rows, numbers=columns[texts:]),
         "<details><summary>Commands that make these rows again</summary>",
@@ -447,14 +478,14 @@ def _markdown_group(group: Group, titles: Titles, intervals: Intervals) -> str:
     return "\n\n".join(parts)
 
 
-def _latex_group(group: Group, titles: Titles, intervals: Intervals) -> str:
+def _latex_group(group: Group, head: str, titles: Titles, intervals: Intervals) -> str:
     columns, rows, texts = _cells(group, titles, intervals)
     marked = _marked(group)
     cells = [
         [_latex_cell(text, marked.get((row, c))) for c, text in zip(columns, of, strict=True)]
         for row, of in enumerate(rows)
     ]
-    return latex_table(f"{heading(group)}. {notes(group, intervals)}", columns, cells, texts)
+    return latex_table(f"{head}. {notes(group, intervals)}", columns, cells, texts)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

@@ -7,22 +7,24 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from boards import EVIL, METHODS, Photos, Private, make_board, make_photos
+from boards import EVIL, METHODS, Photos, Private, add_few_shots, make_board, make_photos
 from commands import call, succeed
-from records import make_result
+from records import RECIPE, make_result
 
-from wsolbench import tables
+from wsolbench import few_shot, tables
 from wsolbench.analysis import compare
 from wsolbench.errors import InputError
 from wsolbench.leaderboard import write_leaderboard
-from wsolbench.ranking import groups
+from wsolbench.ranking import full_data, groups
 from wsolbench.registry import DATASETS
+from wsolbench.report import figures
 from wsolbench.report.charts import Scale, percent_scale, positive_scale, short_number
 from wsolbench.report.page import FILE_NAME, Source, made_from, write_page
 from wsolbench.results import MEASURED, load_results, read_table, save_result
@@ -67,6 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     folder = tmp_path_factory.mktemp("board")
     make_board(folder, Photos(root))
+    add_few_shots(folder, Photos(root))
     return folder
 
 
@@ -94,8 +97,9 @@ def test_the_page_shows_all_and_no_name_becomes_markup(folder: Path, root: Path)
     assert shown.count(EVIL) > 20
     assert METHODS[2] in shown
     assert text.count("<b onclick") == 0
+    assert "How many images does it take?" in shown
     for result in load_results(folder).results:
-        for value in result.figures.values():
+        for value in result.figures.values() if result.recipe.shots is None else ():
             assert f"{value:.2f}" in shown
         assert result.file_name() in shown
 
@@ -112,7 +116,7 @@ def test_the_page_needs_nothing_but_itself_and_the_records(folder: Path, root: P
                 assert link[1:] in ids
             elif not link.startswith("data:image/"):
                 outside.append(link)
-    assert len(outside) == len(set(outside)) == 2 * len(METHODS)
+    assert len(outside) == len(set(outside)) == len(load_results(folder).results)
     assert all((folder / unquote(link)).is_file() for link in outside)
     (policy,) = [a for a in tags.all("meta") if a.get("http-equiv")]
     assert (policy["content"] or "").startswith("default-src 'none'; img-src data:;")
@@ -128,10 +132,50 @@ def test_the_gallery_puts_failures_first_and_agrees_with_the_figures(
     failures = [len(strip.split()) for strip in strips]
     assert failures == sorted(failures, reverse=True)
     assert failures[0] > failures[-1]
-    (group,) = groups(load_results(folder).results)
+    (group,) = groups(full_data(load_results(folder).results))
     for number, row in enumerate(group.rows):
         wrong = sum(str(number) in strip.split() for strip in strips)
         assert 100 - 10 * wrong == pytest.approx(row.first.figures["gt_known_loc"])
+
+
+@pytest.mark.usefixtures("photos")
+def test_dead_maps_and_what_was_seen_have_columns_of_their_own(folder: Path, root: Path) -> None:
+    text, _ = page(folder, root)
+    assert len(re.findall(r"IoU 0\.00[^<]*, dead map", text)) == 1
+    cells = re.findall(r'<td[^>]*data-label="(dead maps|supervision|pre-training)">([^<]*)<', text)
+    assert Counter(name for name, _ in cells) == dict.fromkeys(
+        ("dead maps", "supervision", "pre-training"), len(METHODS)
+    )
+    assert sorted(value for name, value in cells if name == "dead maps") == ["0", "0", "1"]
+    assert "no map kept" not in text
+
+
+def test_class_scores_of_another_run_stand_in_a_column_of_their_own(
+    tmp_path: Path, root: Path
+) -> None:
+    other = {**RECIPE, "method": "beta"}
+    save_result(make_result(), tmp_path)
+    save_result(make_result({"classifier": other}, figures={"top1_loc": 12.5}), tmp_path)
+    cells = re.findall(r'data-v="([\d.]*)" data-label="(Top-1 Loc[^"]*)"', page(tmp_path, root)[0])
+    assert sorted(cells) == [
+        *(("", "Top-1 Loc"), ("", "Top-1 Loc, external classifier")),
+        *(("12.5", "Top-1 Loc, external classifier"), ("70.0", "Top-1 Loc")),
+    ]
+
+
+@pytest.mark.parametrize("name", ["ilsvrc", "birds"])
+def test_a_published_curve_is_drawn_beside_runs_of_its_dataset_alone(
+    name: str, tmp_path: Path, root: Path
+) -> None:
+    chart = [make_result({"dataset": name, "shots": k}, dataset={"name": name}) for k in (1, 3)]
+    for result in chart:
+        save_result(result, tmp_path)
+    text, _ = page(tmp_path, root, "none")
+    assert text.count('class="curve reference"') == text.count("SAT, DeiT-S, as published")
+    assert text.count("SAT, DeiT-S, as published") == (name == "ilsvrc")
+    (found,) = few_shot.charts(load_results(tmp_path).results)
+    legend = figures._few_shot(found, {}).axes[0].get_legend_handles_labels()[1]
+    assert ("SAT, DeiT-S, as published" in legend) == (name == "ilsvrc")
 
 
 def test_a_damaged_table_is_named_even_where_another_seed_has_none(
@@ -191,7 +235,7 @@ def test_no_two_of_many_methods_look_alike(tmp_path: Path, root: Path) -> None:
 @pytest.mark.usefixtures("photos")
 def test_the_verdict_is_that_of_the_comparison(folder: Path, root: Path) -> None:
     text, _ = page(folder, root)
-    (group,) = groups(load_results(folder).results)
+    (group,) = groups(full_data(load_results(folder).results))
     files = [folder / MEASURED / row.first.file_name() for row in group.rows[:2]]
     said = compare(files[0], files[1], {}).splitlines()
     line = next(line for line in said if line.startswith("GT-known"))
@@ -275,7 +319,7 @@ def test_the_committed_page_is_of_the_committed_records() -> None:
 
 
 def test_latex_marks_the_best_and_the_second(folder: Path) -> None:
-    results = load_results(folder).results
+    results = full_data(load_results(folder).results)
     (group,) = groups(results)
     for figure in group.figures:
         means = [round(row.mean(figure) or 0, 2) for row in group.rows]

@@ -84,22 +84,20 @@ def draw(
     shown = frozenset(methods or known)
     with rc_context(_STYLE):
         if kind == "few-shot":
-            drawing = _few_shot(_chart_of(result, results, shown), titles)
-        elif kind == "curve":
-            drawing = _curve(_group_of(result, results, shown), titles)
+            chart = _chart_of(result, results, shown)
+            drawing, apart = _few_shot(chart, titles), few_shot.steps_text(chart)
         else:
-            group = _group_of(result, results, shown)
-            drawing = _grid(group, folder, titles, root, images)
-        stem = _stem(kind, result, results)
+            group, apart = _group_of(result, results, shown)
+            grid = kind == "grid"
+            drawing = _grid(group, folder, titles, root, images) if grid else _curve(group, titles)
+        stem = _stem(kind, result, apart)
         return [_save(drawing, out / f"{stem}.{ending}") for ending in ("pdf", "png")]
 
 
-def _stem(kind: Kind, result: Result, results: Sequence[Result]) -> str:
-    """A file name that no other comparison here has."""
-    found = groups(full_data(results))
-    own = [n for n, g in enumerate(found) if result.identity() in {r.identity() for r in g.results}]
-    apart = [re.sub(r"[^A-Za-z0-9.]+", "-", distinctions(found)[n]) for n in own[:1]]
-    parts = kind, result.recipe.dataset, result.recipe.name, result.protocol.name, *apart
+def _stem(kind: Kind, result: Result, apart: str) -> str:
+    """A file name that no other comparison has which ``apart`` tells from this one."""
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", apart)
+    parts = kind, result.recipe.dataset, result.recipe.name, result.protocol.name, words
     return "-".join(filter(None, parts))
 
 
@@ -115,11 +113,15 @@ def _save(drawing: Drawing, file: Path) -> Path:
     return file
 
 
-def _group_of(result: Result, results: Sequence[Result], methods: Collection[str]) -> Group:
-    for group in groups(full_data(results)):
+def _group_of(
+    result: Result, results: Sequence[Result], methods: Collection[str]
+) -> tuple[Group, str]:
+    """The comparison that a record stands in, and what tells it from others like it."""
+    found = groups(full_data(results))
+    for group, apart in zip(found, distinctions(found), strict=True):
         if result.identity() in {r.identity() for r in group.results}:
             rows = tuple(row for row in group.rows if row.first.recipe.method in methods)
-            return Group(_some(rows, methods))
+            return Group(_some(rows, methods)), apart
     raise InputError("a training on few images a class stands in 'figure few-shot' alone")
 
 

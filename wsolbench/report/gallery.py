@@ -30,6 +30,7 @@ class Answer:
         box: in pixels of the frame.
         kind: one of :data:`wsolbench.metrics.derived.KINDS`.
         right: whether the box is, whatever the class.
+        dead: whether the map is constant or not finite, so that the box says nothing.
         score_map: (h, w) uint8, see :class:`wsolbench.examples.Examples`; None without one.
     """
 
@@ -38,6 +39,7 @@ class Answer:
     iou: float
     kind: str
     right: bool
+    dead: bool
     score_map: NDArray[np.uint8] | None
 
 
@@ -155,6 +157,7 @@ def _answer(name: str, shown: _Shown) -> Answer:
         iou=iou,
         kind=derived.KINDS[shown.kinds[place]],
         right=iou >= table.facts.iou,
+        dead=bool(table.dead[place]),
         score_map=maps.get(name),
     )
 

@@ -20,6 +20,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from wsolbench.analysis import ONE_SEED, Lead, lead, read_tables, shown_level
 from wsolbench.columns import (
+    EXTERNAL,
     FIGURE_TITLES,
     Titles,
     commit_of,
@@ -38,6 +39,7 @@ from wsolbench.few_shot import (
     curve_labels,
     label_of,
     published_curves,
+    steps_text,
 )
 from wsolbench.few_shot import notes as few_shot_notes
 from wsolbench.files import write_text
@@ -62,8 +64,10 @@ from wsolbench.report.pictures import Album, Allowed, album, heat_uri, jpeg_uri
 from wsolbench.results import MEASURED, Result
 from wsolbench.tables import (
     UNDEFINED,
+    Intervals,
     best_two,
     borrowed,
+    classifier_kinds,
     figure_title,
     heading,
     notes,
@@ -207,8 +211,10 @@ class _Page:
             "ranked": None if ranked is None else figure_title(group, ranked),
             "verdict": self._verdict(group, labels),
             "columns": [
-                {"title": FIGURE_TITLES[f], "oracle": f in group.oracle} for f in group.figures
+                {"title": FIGURE_TITLES[f] + EXTERNAL * kind, "oracle": f in group.oracle}
+                for f, kind in _columns(group)
             ],
+            "dead": any(row.dead_maps for row in group.rows),
             "rows": rows,
             "forest": _forest(group, scale, self.board.intervals),
             "scale": scale,
@@ -231,6 +237,7 @@ class _Page:
             "title": chart.first.dataset.title,
             "regime": chart.first.recipe.name,
             "protocol": chart.first.protocol.title,
+            "apart": steps_text(chart),
             "notes": few_shot_notes(chart),
             "figure": chart.title(figure),
             "y": y,
@@ -288,7 +295,8 @@ class _Page:
             "epochs": first.recipe.epochs if first.recipe.trained else None,
             "batch": first.recipe.batch_size if first.recipe.trained else None,
             **self._look(method, len(before)),
-            "cells": [self._cell(group, number, figure) for figure in group.figures],
+            "cells": [self._cell(group, number, *column) for column in _columns(group)],
+            "dead": row.dead_maps,
             "threshold": row.threshold(),
             "source": first.threshold_source,
             "records": [_record(result) for result in row.results],
@@ -297,9 +305,11 @@ class _Page:
             "machine": machine(first.environment),
         }
 
-    def _cell(self, group: Group, number: int, figure: Figure) -> dict[str, Any]:
+    def _cell(self, group: Group, number: int, figure: Figure, kind: bool) -> dict[str, Any]:
         row = group.rows[number]
-        found = self.board.intervals.get(row.identities) if figure == group.ranked_by else None
+        if borrowed(row, figure) is not kind:
+            return {"value": None, "mean": UNDEFINED, "std": "", "interval": None, "place": None}
+        found = self.board.intervals.get(row.identities, {}).get(figure)
         mean, _, std = spread(row, figure=figure).partition(" ± ")
         return {
             "value": row.mean(figure),
@@ -307,7 +317,6 @@ class _Page:
             "std": std,
             "interval": None if found is None else interval_text(found),
             "place": best_two(group, figure).get(number),
-            "borrowed": borrowed(row, figure),
         }
 
     def _verdict(self, group: Group, labels: Sequence[str]) -> str:
@@ -408,7 +417,12 @@ def _record(result: Result) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ charts
 
 
-def _forest_values(group: Group, intervals: Any) -> list[float]:
+def _columns(group: Group) -> list[tuple[Figure, bool]]:
+    """Figures, each once or, where some rows have another run's class scores, twice."""
+    return [(f, kind) for f in group.figures for kind in classifier_kinds(group, f)]
+
+
+def _forest_values(group: Group, intervals: Intervals) -> list[float]:
     """All values that the plot of a group must hold."""
     figure = group.ranked_by
     if figure is None:
@@ -416,11 +430,11 @@ def _forest_values(group: Group, intervals: Any) -> list[float]:
     values = [r.figures[figure] for r in group.results if figure in r.figures]
     values += [r.figures["max_box_acc"] for r in group.results if "max_box_acc" in r.figures]
     for row in group.rows:
-        values += intervals.get(row.identities, ())
+        values += intervals.get(row.identities, {}).get(figure, ())
     return values
 
 
-def _forest(group: Group, scale: Scale, intervals: Any) -> list[dict[str, Any]]:
+def _forest(group: Group, scale: Scale, intervals: Intervals) -> list[dict[str, Any]]:
     """Each row's figure with its interval and its seeds, and the best a threshold could give."""
     marks: list[dict[str, Any]] = []
     figure = group.ranked_by
@@ -430,7 +444,7 @@ def _forest(group: Group, scale: Scale, intervals: Any) -> list[dict[str, Any]]:
             marks.append({})
             continue
         oracle = row.mean("max_box_acc") if figure == "gt_known_loc" else None
-        found = intervals.get(row.identities)
+        found = intervals.get(row.identities, {}).get(figure)
         marks.append(
             {
                 "at": scale.at(mean),
@@ -537,6 +551,7 @@ def _strip(strip: Strip, pictures: Album) -> dict[str, Any]:
                 "iou": answer.iou,
                 "kind": answer.kind,
                 "right": answer.right,
+                "dead": answer.dead,
                 "map": None if answer.score_map is None else heat_uri(answer.score_map),
             }
             for answer in strip.answers
