@@ -67,6 +67,27 @@ def test_a_figure_is_written_twice_and_the_same_again(
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.parametrize(
+    ("part", "file", "said"),
+    [
+        ("alpha-photos", "table-photos-default-standard.tex", "GT-known Loc 95"),
+        ("alpha-birds-*shots1", "few-shot-table-birds-default-plain-20-iterations.tex", "20 itera"),
+    ],
+)
+def test_a_table_is_of_one_comparison_and_of_the_methods_asked_for(
+    part: str, file: str, said: str, folder: Path, tmp_path: Path
+) -> None:
+    words = ("figure", "table", record(folder, part), "--out", tmp_path)
+    succeed(*words, "--method", "alpha")
+    text = (tmp_path / file).read_text("utf-8")
+    assert text.count(r"\toprule") == 1
+    assert said in text
+    assert "beta" not in text
+    if "photos" in part:
+        succeed(*words)
+        assert "beta" in (tmp_path / file).read_text("utf-8")
+
+
 def test_the_grid_shows_the_methods_and_images_that_are_asked_for(
     folder: Path, root: Path, tmp_path: Path
 ) -> None:

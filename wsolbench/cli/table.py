@@ -91,10 +91,10 @@ def _analyse(arguments: argparse.Namespace) -> int:
 
 def add_figure(sub: Any) -> Parser:
     """Add ``figure``."""
-    text = "Draw a figure for a paper, as PDF and PNG, of the comparison that a record stands in."
+    text = "Make a figure (PDF, PNG) or table (LaTeX) for a paper: the comparison of a record."
     parser = add_command(sub, "figure", text, _figure)
     text = "pictures with maps and boxes, accuracy over the threshold, or over images a class"
-    parser.add_argument("kind", choices=("grid", "curve", "few-shot"), help=text)
+    parser.add_argument("kind", choices=("grid", "curve", "few-shot", "table"), help=text)
     text = "record in results/measured"
     parser.add_argument("record", metavar="RECORD", type=Path, help=text)
     text = "folder to write to (./figures)"

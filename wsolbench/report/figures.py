@@ -1,7 +1,7 @@
-"""Figures for a paper: a grid of pictures, curves over the threshold, curves over few images.
+"""Figures for a paper: a grid of pictures, curves over the threshold or over few images, a table.
 
-Each is of the comparison that one record stands in, and is written as PDF and PNG; the same records
-give the same bytes.
+Each is of the comparison that one record stands in. Drawings are written as PDF and PNG, a table as
+LaTeX; the same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
-from wsolbench import few_shot
+from wsolbench import few_shot, tables
+from wsolbench.analysis import row_intervals
 from wsolbench.columns import Titles
 from wsolbench.errors import InputError, did_you_mean
 from wsolbench.examples import chosen
-from wsolbench.files import write_atomically
+from wsolbench.files import write_atomically, write_text
 from wsolbench.labels import row_labels
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Group, Row, distinctions, full_data, groups
@@ -31,7 +32,7 @@ from wsolbench.report.pictures import Album, Picture, album, heat_colours
 from wsolbench.results import Result, load_results, read_result, records_folder
 
 T = TypeVar("T")
-Kind = Literal["grid", "curve", "few-shot"]
+Kind = Literal["grid", "curve", "few-shot", "table"]
 #: images of a grid that names none
 IMAGES = 6
 _CURVE = "box_acc_50"
@@ -82,6 +83,10 @@ def draw(
         if name not in known:
             raise InputError(f"no record of a method '{name}' here{did_you_mean(name, known)}")
     shown = frozenset(methods or known)
+    if kind == "table":
+        text, stem = _table(result, folder, results, shown, titles)
+        write_text(out / f"{stem}.tex", f"{text}\n")
+        return [out / f"{stem}.tex"]
     with rc_context(_STYLE):
         if kind == "few-shot":
             chart = _chart_of(result, results, shown)
@@ -94,7 +99,24 @@ def draw(
         return [_save(drawing, out / f"{stem}.{ending}") for ending in ("pdf", "png")]
 
 
-def _stem(kind: Kind, result: Result, apart: str) -> str:
+def _table(
+    result: Result,
+    folder: Path,
+    results: Sequence[Result],
+    methods: Collection[str],
+    titles: Titles,
+) -> tuple[str, str]:
+    """A record's comparison, or its curves over few images, as LaTeX, and the file's name."""
+    if result.recipe.shots is not None:
+        chart = _chart_of(result, results, methods)
+        stem = _stem("few-shot-table", result, few_shot.steps_text(chart))
+        return few_shot.latex(chart.results, titles), stem
+    group, apart = _group_of(result, results, methods)
+    intervals, _ = row_intervals(group.results, folder)
+    return tables.latex(group.results, titles, intervals), _stem("table", result, apart)
+
+
+def _stem(kind: str, result: Result, apart: str) -> str:
     """A file name that no other comparison has which ``apart`` tells from this one."""
     words = re.sub(r"[^A-Za-z0-9.]+", "-", apart)
     parts = kind, result.recipe.dataset, result.recipe.name, result.protocol.name, words
