@@ -210,6 +210,27 @@ def test_spg_leaves_open_what_the_evaluators_leave_open(golden: Golden) -> None:
     ref.assert_near(mask[:, ::8, ::8], golden.tensor("spg/mask_b2"), 0)
 
 
+def test_spg_fuses_what_both_masks_say(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    spg = module_of("spg")
+    names = ("feat_map", "logits_b1", "logits_b2", "logits_c")
+    maps = spg.Maps(*(golden.tensor(f"spg/{name}") for name in names))
+    guides: list[torch.Tensor] = []
+    own = spg.guided_loss
+
+    def watched(logits: torch.Tensor, guide: torch.Tensor, *rest: Any) -> torch.Tensor:
+        guides.append(guide)
+        loss: torch.Tensor = own(logits, guide, *rest)
+        return loss
+
+    monkeypatch.setattr(spg, "guided_loss", watched)
+    model = on_given_features("spg", 16, 5, b_width=2, c_width=2)
+    model.losses(maps, images_of(golden.tensor("acol/labels"), 224))
+    expected = golden.tensor("spg/fused_sub")
+    subs = [guide.reshape(2, 1, 224, 224)[..., ::8, ::8] for guide in guides]
+    gaps = [float((sub - expected).abs().max()) for sub in subs]
+    assert sorted(gap <= ref.MAPS for gap in gaps) == [False, False, True]
+
+
 def test_spg_lowers_its_bar_where_little_is_sure() -> None:
     spg = module_of("spg")
     attention = torch.zeros(2, 16, 16)

@@ -258,6 +258,23 @@ def test_raw_maps_of_a_transformer(vit: Golden, theirs: str) -> None:
     assert_localizes(method, image, label, expected, vit.tensor("logits"), share)
 
 
+def test_channel_weights_of_score_cam_on_a_transformer(vit: Golden) -> None:
+    image, label = vit.tensor("images"), vit.tensor("labels")
+    method = post_hoc("score-cam", vit_source(vit), masked_batch=7)
+    activation = differentiated(method.source, method.layer, image, label).activation
+    weight = method.channel_weights(image, method.grid(activation, image), label)
+    assert_share(weight, vit.tensor("norm1_last/scorecam/weights"), VIT)
+
+
+@pytest.mark.parametrize("theirs", ["gradcam", "layercam"])
+def test_finished_maps_of_a_transformer(vit: Golden, theirs: str) -> None:
+    image, label = vit.tensor("images")[:1], vit.tensor("labels")[:1]
+    maps = predict(post_hoc(NAMES[theirs], vit_source(vit)), image, label).maps
+    assert maps is not None
+    finished = spread(enlarged(maps, (image.shape[2], image.shape[3])))
+    assert_share(finished, vit.tensor(f"norm1_last/{theirs}/final0"), VIT)
+
+
 @pytest.mark.parametrize("theirs", ["gradcam", "layercam"])
 def test_other_layers_of_a_transformer(vit: Golden, theirs: str) -> None:
     image, label = vit.tensor("images"), vit.tensor("labels")
@@ -276,6 +293,18 @@ def test_rollout(vit: Golden, start: int) -> None:
     maps = predict(method, vit.tensor("images"), None).maps
     assert maps is not None
     assert_share(maps, rollout(vit, f"chefer_start{start}"), VIT)
+
+
+def test_attention_is_made_again_from_queries_and_keys(vit: Golden) -> None:
+    method = post_hoc("attention-rollout", vit_source(vit))
+    own = vars(__import__(type(method).__module__, fromlist=["attention"]))["attention"]
+    rows: list[Tensor] = []
+    for block in method.source.trunk.blocks:
+        block.attn.qkv.register_forward_hook(
+            lambda _, __, qkv, layer=block.attn: rows.append(own(layer, qkv)[0, :, 0])
+        )
+    predict(method, vit.tensor("images")[:1], None)
+    assert_share(torch.stack(rows), vit.tensor("attn_img0_heads_cls"), VIT)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
