@@ -290,6 +290,7 @@ class _Page:
             "backbone": first.recipe.backbone,
             "supervision": first.supervision,
             "pretraining": pretraining_text(first, UNDEFINED),
+            "seen": pretraining_text(first, UNDEFINED).partition(" (")[0],  # backbones have the tag
             "device": device_of(first),
             "key": first.recipe_key,
             "epochs": first.recipe.epochs if first.recipe.trained else None,
