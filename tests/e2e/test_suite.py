@@ -258,7 +258,7 @@ def test_a_checkpoint_is_scored_as_the_run_that_made_it(
     page = (
         (tmp_path / "results" / "leaderboard.md").read_text("utf-8").split("## What they cost")[0]
     )
-    assert page.count("| SAT ") == 2
+    assert page.count("| SAT, recipe ") == 2
     assert str(tmp_path) not in page + "".join(r["command"] for r in found)
 
 
