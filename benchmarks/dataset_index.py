@@ -19,7 +19,11 @@ import sys
 import time
 from pathlib import Path
 
+sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmarks")]
+
 import numpy as np
+import torch
+from machine import heading
 from PIL import Image
 
 #: links of one file; file systems allow some ten thousand
@@ -33,12 +37,13 @@ from wsolbench.data.loader import DecodedImages, TrainLoader
 from wsolbench.registry import DATASETS
 
 data = DATASETS.get("ilsvrc")(Path(sys.argv[1]), 0)
-print("fingerprint", data.fingerprint())
+data.fingerprint()
 train = data.samples("train")
 images = DecodedImages(train, 256)
 loader = TrainLoader(train, images, 32, 224, 0.5, (0.5,) * 3, (0.5,) * 3, 0, True, "cpu")
 batch = next(iter(loader.epoch(1)))
-print(f"{len(train)} images, batch {tuple(batch.image.shape)}")
+assert batch.image.shape == (32, 3, 224, 224)
+print(len(train))
 """
 
 
@@ -88,14 +93,14 @@ def _xml(wnid: str, count: int) -> str:
     return f"<annotation><folder>val</folder>{size}{thing * count}</annotation>\n"
 
 
-def timed_start(root: Path) -> tuple[float, float, str]:
-    """Seconds of a process of its own until its first batch, those of its CPU, and what it said."""
+def timed_start(root: Path) -> tuple[int, float, float]:
+    """Images of a process of its own, seconds until its first batch, and those of its CPU."""
     started, before = time.perf_counter(), _child_seconds()
     done = subprocess.run(
         [sys.executable, "-c", _START, str(root)], capture_output=True, text=True, check=True
     )
     seconds = time.perf_counter() - started
-    return seconds, _child_seconds() - before, done.stdout.strip().replace("\n", "; ")
+    return int(done.stdout), seconds, _child_seconds() - before
 
 
 def _child_seconds() -> float:
@@ -104,25 +109,21 @@ def _child_seconds() -> float:
 
 
 def main() -> None:
-    """Print a table of both starts."""
+    """Print the machine and a table of the starts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--val", type=int, default=VAL)
     parser.add_argument("--classes", type=int, default=CLASSES)
     given = parser.parse_args()
-    made = time.perf_counter()
     make_tree(given.folder, given.images, given.val, given.classes)
-    print(f"tree: {time.perf_counter() - made:.0f} s")
     (given.folder / ".wsolbench/ilsvrc.parquet").unlink(missing_ok=True)
-    for name in ("first start", "second start", "third start"):
-        seconds, busy, said = timed_start(given.folder)
-        load = os.getloadavg()[0]
-        print(
-            f"{name}: {seconds:.1f} s until the first batch, {busy:.1f} s of CPU, "
-            f"load {load:.1f} ({said})",
-            flush=True,
-        )
+    print(f"{heading(torch.device('cpu'))}; ImageNet's layout, {given.val} XML files\n")
+    print("| start | training images | until the first batch, s | of CPU, s |")
+    print("|---|---|---|---|")
+    for name in ("first", "second", "third"):
+        images, seconds, busy = timed_start(given.folder)
+        print(f"| {name} | {images} | {seconds:.1f} | {busy:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "tests")]
+sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmarks", "tests")]
 
 import cv2
 import numpy as np
 import scoring_oracle as oracle
 import torch
+from machine import heading
 from numpy.typing import NDArray
 
-from wsolbench.environment import device_name
 from wsolbench.metrics import functional as F
 from wsolbench.parallel import prefetched, usable_cores
 from wsolbench.protocol import Protocol, load_protocol
@@ -135,10 +135,10 @@ class Case:
 
 
 CASES = (
-    Case("v1", STANDARD, plain_largest, lambda m: swept(m, False)),
-    Case("v2", STANDARD, plain_all, lambda m: swept(m, True)),
-    Case("sat", SAT, plain_components, swept_components),
-    Case("pxap", STANDARD, plain_pixels, counted_pixels, quantised=False),
+    Case("MaxBoxAcc", STANDARD, plain_largest, lambda m: swept(m, False)),
+    Case("MaxBoxAccV2", STANDARD, plain_all, lambda m: swept(m, True)),
+    Case("`sat`, 4 thresholds", SAT, plain_components, swept_components),
+    Case("PxAP", STANDARD, plain_pixels, counted_pixels, quantised=False),
 )
 
 
@@ -191,9 +191,9 @@ def main() -> None:
     images = parser.parse_args().images
     cv2.setNumThreads(1)
     cores = usable_cores()
-    print(f"{device_name(torch.device('cpu'))}, {cores} cores\n")
+    print(f"{heading(torch.device('cpu'))}; {images} maps of 224x224 of each kind, medians\n")
     print(
-        "| | maps | oracle, ms | ours, ms | ours, slowest | ratio of medians "
+        "| | maps | plain, ms | ours, ms | ours, slowest | ratio of medians "
         f"| images/s, 1 core | images/s, {cores} cores | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|")

@@ -8,9 +8,9 @@ The literal form makes every attention matrix and the maps of all classes, as th
 same optimiser. Forms take turns on the same images, and the fastest of all turns counts, so that a
 busy machine shows less. In float32 both must say the same, or the run fails. Weights are random and
 paths are not dropped; 200 classes. Memory is what a step takes beside what was there before it. A
-step is forward, backward and AdamW; inference makes the map of each image's own class and all
-logits, where the literal TS-CAM makes maps of all classes. The second table trains from JPEGs that
-were read before.
+step is forward, backward and AdamW; inference, in batches as scoring has them, makes the map of
+each image's own class and all logits, where the literal TS-CAM makes maps of all classes. The
+second table trains from JPEGs that were read before.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "tests")]
+sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmarks", "tests")]
 
 import numpy as np
 import oracles
 import torch
 import torch.nn.functional as F
+from machine import heading
 from PIL import Image
 from torch import Tensor
 
@@ -51,9 +52,8 @@ from wsolbench.device import (
     make_deterministic,
 )
 from wsolbench.engine.schedule import make_optimizer
-from wsolbench.environment import device_name
 from wsolbench.method import Method
-from wsolbench.parallel import usable_cores
+from wsolbench.predictions import EVAL_BATCH
 from wsolbench.recipe import Optim, Precision
 from wsolbench.registry import METHODS
 from wsolbench.types import Batch
@@ -132,7 +132,6 @@ class Setting:
 
     device: torch.device
     precision: Precision
-    batch_size: int
 
     def run(self, function: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """Call a form under this precision."""
@@ -140,12 +139,12 @@ class Setting:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return function(batch)
 
-    def batch(self) -> Batch:
+    def batch(self, size: int) -> Batch:
         """Random images and labels."""
         rng = torch.Generator().manual_seed(0)
-        image = torch.randn(self.batch_size, 3, SIDE, SIDE, generator=rng).to(self.device)
-        label = torch.randint(CLASSES, (self.batch_size,), generator=rng).to(self.device)
-        return Batch(image, label, ("",) * self.batch_size)
+        image = torch.randn(size, 3, SIDE, SIDE, generator=rng).to(self.device)
+        label = torch.randint(CLASSES, (size,), generator=rng).to(self.device)
+        return Batch(image, label, ("",) * size)
 
 
 def step_of(setting: Setting, method: Method, loss: Loss) -> Callable[[Batch], None]:
@@ -231,23 +230,25 @@ def build(name: str, backbone: str, device: torch.device) -> Method:
 
 
 def compared(
-    name: str, backbone: str, setting: Setting, rounds: int, compiled: bool
+    name: str, backbone: str, setting: Setting, batch_size: int, rounds: int, compiled: bool
 ) -> dict[str, list[tuple[str, Measured]]]:
     """Training and inference of each form of a method."""
-    method, batch = build(name, backbone, setting.device), setting.batch()
+    method = build(name, backbone, setting.device)
     found = forms(name, method, compiled)
     allow_tf32(setting.precision == "tf32")
     if setting.precision == "32":
-        check_alike(found, batch)
+        check_alike(found, setting.batch(batch_size))
     work = {
         "training step": [step_of(setting, method.train(), form.loss) for form in found],
         "inference": [inference_of(setting, form.maps) for form in found],
     }
+    sizes = {"training step": batch_size, "inference": EVAL_BATCH}
     names = [form.name for form in found]
     result = {}
     for what, each in work.items():
         method.train(what != "inference")
-        result[what] = list(zip(names, measured(each, batch, rounds), strict=True))
+        rates = measured(each, setting.batch(sizes[what]), rounds)
+        result[what] = list(zip(names, rates, strict=True))
     return result
 
 
@@ -268,8 +269,8 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
         for name in NAMES:
             whole: dict[str, float] = {}
             for precision in arguments.precision or precisions(device):
-                setting = Setting(device, precision, arguments.batch_size)
-                found = compared(name, backbone, setting, arguments.rounds, arguments.compile)
+                setting, size = Setting(device, precision), arguments.batch_size
+                found = compared(name, backbone, setting, size, arguments.rounds, arguments.compile)
                 for what, each in found.items():
                     rates, memory = zip(*(m for _, m in each), strict=True)
                     whole.setdefault(what, rates[0])
@@ -343,7 +344,7 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
     """Print the second table."""
     precision = (arguments.precision or precisions(device))[-1]
     size = min(arguments.batch_size, PHOTOGRAPHS)
-    setting = Setting(device, precision, size)
+    setting = Setting(device, precision)
     method = build("sat", "DeiT-Tiny", device).train()
     allow_tf32(precision == "tf32")
     step = step_of(setting, method, _calls(method)[0])
@@ -374,11 +375,10 @@ def main() -> None:
     device = choose_device(arguments.device)
     keep_freed_memory(device)
     arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
-    cores = f", {usable_cores()} cores" if device.type == "cpu" else ""
-    print(f"{device_name(device)}{cores}, torch {torch.__version__}")
-    print(f"batch {arguments.batch_size}, {SIDE}x{SIDE}, least time of {arguments.rounds} turns")
+    steps = f"training in batches of {arguments.batch_size}, inference of {EVAL_BATCH}"
+    print(f"{heading(device)}; {steps}; {SIDE}x{SIDE}, least time of {arguments.rounds} turns")
     if "bf16" not in (arguments.precision or precisions(device)):
-        print("bf16 is emulated by this processor and was left out")
+        print("bf16 is emulated by this processor and was left out.")
     print()
     table(arguments, device)
     print()

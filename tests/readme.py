@@ -1,4 +1,4 @@
-"""The README's leaderboard: made from the committed records, by ``python tests/readme.py``."""
+"""The README's tables: made of what is committed in ``results``, by ``python tests/readme.py``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,23 @@ from wsolbench.results import load_results
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- leaderboard: begin [^\n]*-->\n).*(<!-- leaderboard: end -->)", re.DOTALL)
+#: what a script of ``benchmarks/`` printed
+PRINTED = re.compile(
+    r"(<!-- benchmark (\w+): begin [^\n]*-->\n).*?(<!-- benchmark \2: end -->)", re.DOTALL
+)
 
 
 def expected(text: str) -> str:
-    """Return the README's text with the tables of ``results/measured`` in their place."""
+    """Return the README's text with the tables of ``results`` in their place."""
+    return PRINTED.sub(_printed, _with_leaderboard(text))
+
+
+def _printed(found: re.Match[str]) -> str:
+    said = (ROOT / "results" / "benchmarks" / f"{found[2]}.md").read_text("utf-8").strip()
+    return f"{found[1]}\n{said}\n\n{found[3]}"
+
+
+def _with_leaderboard(text: str) -> str:
     results, problems = load_results(ROOT / "results")
     assert not problems, problems
     titles = {name: METHODS.get(name).info.title for name in METHODS.names()}
