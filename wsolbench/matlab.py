@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,14 @@ import numpy as np
 
 from wsolbench.annotations import RESTORE
 from wsolbench.errors import InputError
+
+#: Reads a variable in a process of its own: on damaged bytes scipy's compiled reader may crash.
+_READER = """
+import pickle, sys
+from scipy.io import loadmat
+content = loadmat(sys.argv[1], squeeze_me=True, struct_as_record=False)
+pickle.dump((sys.argv[2] in content, content.get(sys.argv[2])), sys.stdout.buffer)
+"""
 
 
 def read_cells(file: Path, name: str) -> list[str]:
@@ -55,17 +66,18 @@ def whole(file: Path, where: str, value: object, least: int, most: int) -> int:
 
 
 def _variable(file: Path, name: str) -> Any:
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(str(file), squeeze_me=True, struct_as_record=False)
-        return content[name]
-    except KeyError as error:
-        raise InputError(f"{file} holds no '{name}'; {RESTORE}") from error
+        file.open("rb").close()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error}; {RESTORE}") from error
-    except Exception as error:  # scipy raises whatever its bytes lead it to
-        raise InputError(f"{file} is no MATLAB file that can be read; {RESTORE}") from error
+    command = [sys.executable, "-c", _READER, str(file), name]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise InputError(f"{file} is no MATLAB file that can be read; {RESTORE}")
+    held, value = pickle.loads(done.stdout)
+    if not held:
+        raise InputError(f"{file} holds no '{name}'; {RESTORE}")
+    return value
 
 
 def _text(file: Path, name: str, cell: object) -> str:

@@ -21,6 +21,7 @@ from scipy.io import loadmat, savemat
 from wsolbench.annotations import clipped, read_coco, read_rows, read_voc
 from wsolbench.dataset import Dataset
 from wsolbench.errors import InputError
+from wsolbench.matlab import read_cells
 from wsolbench.registry import DATASETS
 from wsolbench.truth import read_truth
 
@@ -164,6 +165,17 @@ def test_no_bytes_end_in_another_error(
         reader(file)
     except InputError as error:
         assert re.fullmatch(r".*/x\.txt(:\d+)?: .+", str(error))
+
+
+def test_a_crash_of_the_compiled_reader_is_our_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On damaged bytes it did crash, and the process with it."""
+    file = tmp_path / "x.mat"
+    file.write_bytes(b"damaged")
+    monkeypatch.setattr("wsolbench.matlab._READER", "import os; os.abort()")
+    with pytest.raises(InputError, match=r"x\.mat is no MATLAB file that can be read"):
+        read_cells(file, "names")
 
 
 # --- each dataset ---------------------------------------------------------------------------------
