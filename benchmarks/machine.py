@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from wsolbench import environment
+from wsolbench.columns import commit_of
 from wsolbench.parallel import usable_cores
 
 
@@ -12,6 +13,4 @@ def heading(device: torch.device) -> str:
     """Name the device, the version of torch and the commit."""
     here = environment.collect(device)
     cores = f", {usable_cores()} cores" if here.device_type == "cpu" else ""
-    commit = f"commit {here.commit[:10]}" if here.commit else "no commit"
-    changed = " with changes" if here.dirty else ""
-    return f"{here.device}{cores}, torch {here.torch}, {commit}{changed}"
+    return f"{here.device}{cores}, torch {here.torch}, commit {commit_of(here)}"

@@ -9,7 +9,7 @@ from wsolbench.pretraining import pretraining_kind
 from wsolbench.protocol import Figure
 from wsolbench.ranking import DECIMALS
 from wsolbench.recipe import NO_BACKBONE, Recipe
-from wsolbench.results import DatasetStamp, Result
+from wsolbench.results import DatasetStamp, Environment, Result
 
 FIGURE_TITLES: dict[Figure, str] = {
     "gt_known_loc": "GT-known Loc",
@@ -82,10 +82,10 @@ def device_of(result: Result) -> str:
     return f"{precision_text(result.recipe.precision)}, {result.environment.device_type}"
 
 
-def commit_of(result: Result) -> str:
-    """The commit a run was made at, and whether there were changes to it."""
-    commit = result.environment.commit
-    changed = " with changes" if result.environment.dirty else ""
+def commit_of(environment: Environment) -> str:
+    """The commit that ran there, and whether there were changes to it."""
+    commit = environment.commit
+    changed = " with changes" if environment.dirty else ""
     return f"{commit[:10]}{changed}" if commit else "unknown"
 
 

@@ -399,7 +399,9 @@ def _commands(chart: Chart, titles: Titles) -> list[str]:
 def _of_curve(curve: Curve, titles: Titles) -> list[str]:
     """A comment that says whence a curve comes, and its commands."""
     title = control_text(curve.first, titles)
-    commits = dict.fromkeys(commit_of(r) for point in curve.points for r in point.row.results)
+    commits = dict.fromkeys(
+        commit_of(r.environment) for point in curve.points for r in point.row.results
+    )
     comment = f"# {title}; {curve.first.recipe.backbone}; commit {', '.join(commits)}"
     return [one_line(comment), *curve_commands(curve)]
 

@@ -412,7 +412,7 @@ def _commands(group: Group, titles: Titles) -> list[str]:
 
 def _origin(row: Row, titles: Titles) -> str:
     recipe = row.first.recipe
-    commits = dict.fromkeys(commit_of(result) for result in row.results)
+    commits = dict.fromkeys(commit_of(result.environment) for result in row.results)
     parts = (
         result_text(row.first, titles),
         recipe.backbone,

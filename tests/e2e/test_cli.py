@@ -635,6 +635,7 @@ def run_with(places: Finished, *more: object, method: str = "sat") -> list[objec
         (["--set", "options.area_target=wide"], "sat: option of the method 'area_target': "),
         (["--set", "options.area_target=3"], "'area_target': Input should be less than 1"),
         (["--set", "options.spatial_blocks=7"], "spatial_blocks=7"),
+        (["--set", "holdout=many"], "recipe field 'holdout': Input should be a valid int"),
         (["--set", "flip=often"], "recipe field 'flip': Input should be a valid number"),
         (["--set", "method=cam"], "recipe field 'method' is set by --method"),
         (["--set", "epochs"], "--set takes a.b=value, got 'epochs'"),

@@ -404,7 +404,7 @@ def _record(result: Result) -> dict[str, Any]:
         "seed": result.recipe.seed,
         "href": f"{MEASURED}/{name}",
         "name": name,
-        "commit": commit_of(result),
+        "commit": commit_of(result.environment),
         "created": result.created.date().isoformat(),
         "device": result.environment.device,
         "threshold": result.threshold,
