@@ -8,6 +8,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -15,52 +16,74 @@ from typing import IO, Any
 from wsolbench.checks.joined import PRELOADED
 
 
-def run_killed(where: str, after: int, arguments: list[str]) -> int | None:
-    """Run a command and return its exit code, which is -9 when it was killed.
+@dataclass(frozen=True)
+class Work:
+    """What a process did before it ended.
+
+    Attributes:
+        code: how it ended: -9 when it was killed.
+        steps: training steps that it finished.
+        images: images that it scored.
+    """
+
+    code: int | None
+    steps: int
+    images: int
+
+
+def run_killed(where: str | None, after: int, arguments: list[str]) -> Work:
+    """Run a command in a process that is killed, unless it ends before.
 
     Args:
-        where: ``scoring``, or part of the name of a file in the middle of whose writing it dies.
-        after: images scored, or such files written, before that.
+        where: ``training``, ``scoring``, or part of the name of a file in the middle of whose
+            writing it dies; None for nowhere.
+        after: steps done, images scored, or such files written, before that.
     """
     context = multiprocessing.get_context("forkserver")  # imports once for all kills
     context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=_run, args=(where, after, arguments, random.random()))
+    counts = context.Array("q", 2)
+    process = context.Process(target=_run, args=(where, after, arguments, random.random(), counts))
     process.start()
     process.join()
-    return process.exitcode
+    return Work(process.exitcode, *counts.get_obj())  # who died may have held the lock
 
 
-def _run(where: str, after: int, arguments: list[str], share: float) -> None:
+def _run(where: str | None, after: int, arguments: list[str], share: float, counts: Any) -> None:
     import torch
 
     from wsolbench import files, scoring
     from wsolbench.cli import main
+    from wsolbench.engine.trainer import Trainer
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or torch.get_num_threads())
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
-    counter = count()
-    if where == "scoring":
-        vars(scoring)["read_truth"] = _dying(vars(scoring)["read_truth"], counter, after)
-    else:
-        files._write_through = _half_written(files._write_through, where, counter, after, share)
+    for owner, name, counted in ((Trainer, "_step", 0), (scoring, "read_truth", 1)):
+        last = after if where == ("training", "scoring")[counted] else None
+        setattr(owner, name, _dying(vars(owner)[name], counts, counted, last))
+    files._write_through = _half_written(files._write_through, where, after, share)
     raise SystemExit(main(arguments))
 
 
-def _dying(real: Callable[..., Any], counter: count[int], after: int) -> Callable[..., Any]:
-    def read(*args: Any) -> Any:
-        if next(counter) == after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args)
+def _dying(real: Callable[..., Any], counts: Any, counted: int, last: int | None) -> Any:
+    def call(*args: Any) -> Any:
+        with counts.get_lock():  # threads score
+            if counts[counted] == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = real(*args)
+            counts[counted] += 1
+        return done
 
-    return read
+    return call
 
 
 def _half_written(
-    real: Callable[..., Any], where: str, counter: count[int], after: int, share: float
+    real: Callable[..., Any], where: str | None, after: int, share: float
 ) -> Callable[..., Any]:
+    counter = count()
+
     def write(file: Path, content: Callable[[IO[bytes]], object]) -> None:
-        if where in file.name and next(counter) == after:
+        if where and where in file.name and next(counter) == after:
             whole = io.BytesIO()
             content(whole)
             file.write_bytes(whole.getvalue()[: int(share * len(whole.getvalue()))])

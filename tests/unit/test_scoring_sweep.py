@@ -184,9 +184,9 @@ class Said(event.Listener):
     def on_end(self, event): pass
 
 if __name__ == "__main__":
-    ahead.compile_ahead().join()
+    ahead.compile_ahead().wait()
     event.register("numba:compile", Said())
-    ahead._compile_kernels()
+    ahead.compile_kernels()
 """
 
 

@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
     plan = [(recipe, request) for request in _requests(arguments) for recipe in request.recipes()]
     prepared = _preparer(arguments, device)
     first = _firsts(plan, prepared)
-    compiling.join()
+    compiling.wait()
     made: dict[Any, Result] = {}
     forgotten: set[Path] = set()
     try:

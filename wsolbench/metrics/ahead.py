@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import subprocess
+import sys
 from functools import cache
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 
 
 @cache
-def compile_ahead() -> BaseProcess:
+def compile_ahead() -> subprocess.Popen[bytes]:
     """Begin to put what ``run`` will need into the cache of kernels; once a process.
 
     The compiler holds the interpreter's lock, so that a thread would gain nothing. Whoever waits
-    with ``join`` finds every kernel compiled; where the process failed or there is no place for a
+    with ``wait`` finds every kernel compiled; where the process failed or there is no place for a
     cache, they are compiled when they are first called, as ever.
     """
-    child = get_context("spawn").Process(target=_compile_kernels, daemon=True)
-    child.start()
+    # no process of multiprocessing's, which would first import what the command imports
+    code = f"from {__name__} import compile_kernels; compile_kernels()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    atexit.register(child.terminate)  # a command that is refused at once leaves nothing running
     return child
 
 
-def _compile_kernels() -> None:
+def compile_kernels() -> None:
     """Measure one map under the suite's own protocol, which uses all but one of the kernels."""
     import logging
 
