@@ -1,0 +1,51 @@
+"""The script that compares precisions: a row for each way, and changes beside fp32 alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import SMALL, VIT
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def script(tiny_cub: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script with one method on a tiny dataset, without the compiler."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = ROOT / "benchmarks" / "precision.py"
+    spec = importlib.util.spec_from_file_location("precision_benchmark", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    words = ("--dataset", "cub", "--data-root", tiny_cub, *VIT, *SMALL, "--epochs", 1)
+    monkeypatch.setattr(module, "WORDS", words)
+    monkeypatch.setattr(module, "COMPARED", ("sat",))
+    kept = [way for way in module.ways(torch.device("cpu")) if "compiled" not in way[0]]
+    monkeypatch.setattr(module, "ways", lambda device: kept)
+    monkeypatch.setattr(sys, "argv", ["precision.py", "--device", "cpu"])
+    return module
+
+
+def test_each_way_has_a_row(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    script.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    titles, _, plain, bf16, other = ([c.strip() for c in line.split("|")[1:-1]] for line in lines)
+    assert [row[:2] for row in (plain, bf16, other)] == [
+        ["SAT", "fp32"],
+        ["SAT", "bf16"],
+        ["SAT", "fp32, seed 1"],
+    ]
+    assert titles[2:4] == ["GT-known Loc", "Top-1 Loc"]
+    assert all("(" not in cell for cell in plain)
+    losses = [row[-1].partition(" (") for row in (bf16, other)]
+    for loss, _, change in losses:
+        assert float(loss) - float(plain[-1]) == pytest.approx(float(change[:-1]), abs=2e-4)
+    assert abs(float(losses[0][2][:-1])) < abs(float(losses[1][2][:-1]))
