@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -50,11 +51,13 @@ def run_killed(where: str | None, after: int, arguments: list[str]) -> Work:
 
 def _run(where: str | None, after: int, arguments: list[str], share: float, counts: Any) -> None:
     import torch
+    from tqdm import tqdm
 
     from wsolbench import files, scoring
     from wsolbench.cli import main
     from wsolbench.engine.trainer import Trainer
 
+    tqdm.set_lock(threading.RLock())  # its own is the system's, and would be left behind
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or torch.get_num_threads())
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
