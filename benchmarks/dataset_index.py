@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmar
 
 import numpy as np
 import torch
-from machine import heading
+from machine import heading, print_row, print_titles
 from PIL import Image
 
 #: links of one file; file systems allow some ten thousand
@@ -119,11 +119,10 @@ def main() -> None:
     make_tree(given.folder, given.images, given.val, given.classes)
     (given.folder / ".wsolbench/ilsvrc.parquet").unlink(missing_ok=True)
     print(f"{heading(torch.device('cpu'))}; ImageNet's layout, {given.val} XML files\n")
-    print("| start | training images | until the first batch, s | of CPU, s |")
-    print("|---|---|---|---|")
+    print_titles(["start", "training images", "until the first batch, s", "of CPU, s"])
     for name in ("first", "second", "third"):
         images, seconds, busy = timed_start(given.folder)
-        print(f"| {name} | {images} | {seconds:.1f} | {busy:.1f} |", flush=True)
+        print_row([name, str(images), f"{seconds:.1f}", f"{busy:.1f}"])
 
 
 if __name__ == "__main__":

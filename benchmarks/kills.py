@@ -26,8 +26,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmar
 
 import torch
 from commands import SMALL, VIT
-from killed import Work, run_killed
-from machine import heading
+from killed import Work, run_killed, same_state
+from machine import heading, print_row, print_titles
 from tqdm import tqdm
 from trees import make_cub
 
@@ -72,25 +72,22 @@ def main() -> None:
         make_cub(Path(folder) / "data", train=24)
         whole = _killed(Path(folder) / "whole", None, 0)
         _check(whole.code == 0, "it fails without being killed")
-        print(_head(whole, kills))
+        _print_head(whole, kills)
         for place in PLACES:
-            print(_row(place, whole, kills, Path(folder)), flush=True)
+            print_row(_row(place, whole, kills, Path(folder)))
 
 
-def _head(whole: Work, kills: int) -> str:
-    steps = whole.steps // EPOCHS
+def _print_head(whole: Work, kills: int) -> None:
     what = (
         f"{kills} run{'s' * (kills > 1)} killed in each place; a run has {EPOCHS} epochs of "
-        f"{steps} steps, a checkpoint after each, and scores {whole.images} images"
+        f"{whole.steps // EPOCHS} steps, a checkpoint after each, and scores {whole.images} images"
     )
-    return (
-        f"{heading(torch.device('cpu'))}; {what}\n\n| killed in | times | steps lost, mean | most "
-        "| images scored again, mean | most | ends in the same weights and figures |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print(f"{heading(torch.device('cpu'))}; {what}\n")
+    lost = "steps lost, mean", "most", "images scored again, mean", "most"
+    print_titles(["killed in", "times", *lost, "ends in the same weights and figures"])
 
 
-def _row(place: Place, whole: Work, kills: int, folder: Path) -> str:
+def _row(place: Place, whole: Work, kills: int, folder: Path) -> list[str]:
     lost = [
         _lost(place, whole, folder)
         for _ in tqdm(range(kills), place.title, leave=False, disable=None)
@@ -98,7 +95,7 @@ def _row(place: Place, whole: Work, kills: int, folder: Path) -> str:
     cells = [place.title, str(kills)]
     for twice in zip(*lost, strict=True):
         cells += [f"{sum(twice) / kills:.1f}", str(max(twice))]
-    return f"| {' | '.join([*cells, f'{kills} of {kills}'])} |"
+    return [*cells, f"{kills} of {kills}"]
 
 
 def _lost(place: Place, whole: Work, folder: Path) -> tuple[int, int]:
@@ -109,7 +106,8 @@ def _lost(place: Place, whole: Work, folder: Path) -> tuple[int, int]:
     _check(not load_results(there).problems, f"{place.title}: a damaged file was left")
     second = _killed(there, None, 0)
     _check(second.code == 0, f"{place.title}: it does not go on")
-    _check(_same(there, folder / "whole"), f"{place.title}: it ends in another result")
+    alike = same_state(_result(there), _result(folder / "whole"))
+    _check(alike, f"{place.title}: it ends in another result")
     shutil.rmtree(there)
     return (
         first.steps + second.steps - whole.steps,
@@ -126,27 +124,13 @@ def _killed(results: Path, where: str | None, after: int) -> Work:
     return run_killed(where, after, [str(word) for word in words])
 
 
-def _same(a: Path, b: Path) -> bool:
-    return _equal(_result(a), _result(b))
-
-
-def _result(results: Path) -> list[Any]:
+def _result(results: Path) -> dict[str, Any]:
     (record,) = (results / "measured").glob("*.json")
     (checkpoint,) = (results / "runs").glob("*/checkpoint.pt")
     said = json.loads(record.read_text("utf-8"))
     state = torch.load(checkpoint, weights_only=True)
-    parts = [said[part] for part in ("figures", "curves", "history", "threshold")]
-    return [*parts, state["model"], state["optimizer"]]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return bool(a == b)
+    figures = {part: said[part] for part in ("figures", "curves", "history", "threshold")}
+    return figures | {part: state[part] for part in ("model", "optimizer")}
 
 
 def _check(holds: bool, otherwise: str) -> None:

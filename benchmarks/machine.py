@@ -1,6 +1,8 @@
-"""Where a benchmark ran: the first line of what each prints."""
+"""What benchmarks print alike: where they ran, and the rows of their tables."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -14,3 +16,14 @@ def heading(device: torch.device) -> str:
     here = environment.collect(device)
     cores = f", {usable_cores()} cores" if here.device_type == "cpu" else ""
     return f"{here.device}{cores}, torch {here.torch}, commit {commit_of(here)}"
+
+
+def print_titles(titles: Sequence[str]) -> None:
+    """Begin a table."""
+    print_row(titles)
+    print_row(["---"] * len(titles))
+
+
+def print_row(cells: Sequence[str]) -> None:
+    """Print a row of a table at once, for whoever waits."""
+    print(f"| {' | '.join(cells)} |", flush=True)

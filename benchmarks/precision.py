@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("", "benchmarks")]
 
 import torch
-from machine import heading
+from machine import heading, print_row, print_titles
 
 from wsolbench.cli import main as command_line
 from wsolbench.columns import FIGURE_TITLES
@@ -42,8 +42,7 @@ def main() -> None:
     device = choose_device(parser.parse_args().device)
     print(f"{heading(device)}; the default regime on drawn birds, seed 0\n")
     titles = ["method", "precision", *(FIGURE_TITLES[figure] for figure in FIGURES), "last loss"]
-    _print_row(titles)
-    _print_row(["---"] * len(titles))
+    print_titles(titles)
     with tempfile.TemporaryDirectory() as folder:
         for method in COMPARED:
             plain = None
@@ -51,7 +50,7 @@ def main() -> None:
                 found = _made(method, words, device, Path(folder))
                 plain = plain or found
                 name = METHODS.get(method).info.title
-                _print_row([name, way, *_cells(found, plain)])
+                print_row([name, way, *_cells(found, plain)])
 
 
 def ways(device: torch.device) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -91,10 +90,6 @@ def _numbers(result: Result) -> list[float]:
     known = [value for value in given if value is not None]
     assert len(known) == len(given), "a figure is missing"
     return known
-
-
-def _print_row(cells: Sequence[str]) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

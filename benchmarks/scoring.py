@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import scoring_oracle as oracle
 import torch
-from machine import heading
+from machine import heading, print_row, print_titles
 from numpy.typing import NDArray
 
 from wsolbench.metrics import functional as F
@@ -172,16 +172,15 @@ def rate(function: Callable[[Array], Array], scores: Sequence[Array], threads: i
     return count / (time.perf_counter() - start)
 
 
-def row(case: Case, kind: Callable[[np.random.Generator], Array], images: int) -> str:
-    """Line of the table."""
+def row(case: Case, kind: Callable[[np.random.Generator], Array], images: int) -> list[str]:
+    """Cells of a line of the table."""
     rng = np.random.default_rng(0)
     scores = [F.protocol_map(kind(rng), case.protocol)[case.quantised] for _ in range(images)]
     times = compared(case, scores)
     slow, fast = np.median(times, axis=0)
     one, every = (rate(case.ours, scores, threads) for threads in (1, usable_cores()))
     cells = [case.name, kind.__name__, f"{slow:.1f}", f"{fast:.2f}", f"{times[:, 1].max():.2f}"]
-    cells += [f"{slow / fast:.0f}x", f"{one:.0f}", f"{every:.0f}", f"{every / one:.1f}x"]
-    return f"| {' | '.join(cells)} |"
+    return [*cells, f"{slow / fast:.0f}x", f"{one:.0f}", f"{every:.0f}", f"{every / one:.1f}x"]
 
 
 def main() -> None:
@@ -192,14 +191,11 @@ def main() -> None:
     cv2.setNumThreads(1)
     cores = usable_cores()
     print(f"{heading(torch.device('cpu'))}; {images} maps of 224x224 of each kind, medians\n")
-    print(
-        "| | maps | plain, ms | ours, ms | ours, slowest | ratio of medians "
-        f"| images/s, 1 core | images/s, {cores} cores | ratio |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    times = "plain, ms", "ours, ms", "ours, slowest", "ratio of medians"
+    print_titles(["", "maps", *times, "images/s, 1 core", f"images/s, {cores} cores", "ratio"])
     for case in CASES:
         for kind in (smooth, rough, noisy, noise):
-            print(row(case, kind, images), flush=True)
+            print_row(row(case, kind, images))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import numpy as np
 import oracles
 import torch
 import torch.nn.functional as F
-from machine import heading
+from machine import heading, print_row, print_titles
 from PIL import Image
 from torch import Tensor
 
@@ -263,8 +263,7 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
     names = ["literal", "ours", *(["compiled"] if arguments.compile else [])]
     heads = ["", "backbone", "precision", "", *(f"{n}, images/s" for n in names)]
     ratios = [f"{n} : literal" for n in names[1:]] + [f"{names[-1]} : literal fp32"]
-    _print_row([*heads, *ratios, *(f"{n}, MiB" for n in names)])
-    _print_row(["---"] * (len(heads) + len(ratios) + len(names)))
+    print_titles([*heads, *ratios, *(f"{n}, MiB" for n in names)])
     for backbone in BACKBONES:
         for name in NAMES:
             whole: dict[str, float] = {}
@@ -278,11 +277,7 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
                     shown = precision_text(precision)
                     cells = [NAMES[name], backbone, shown, what, *(f"{r:.1f}" for r in rates)]
                     cells += [f"{r:.2f}x" for r in ratio] + [f"{m / 2**20:.0f}" for m in memory]
-                    _print_row(cells)
-
-
-def _print_row(cells: Sequence[str]) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
+                    print_row(cells)
 
 
 # ------------------------------------------------------------------------------------- input
@@ -348,10 +343,9 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
     method = build("sat", "DeiT-Tiny", device).train()
     allow_tf32(precision == "tf32")
     step = step_of(setting, method, _calls(method)[0])
-    _print_row(
+    print_titles(
         ["SAT, DeiT-Tiny", "decoded images", *(f"{n}, images/s" for n in Input._fields), "share"]
     )
-    _print_row(["---"] * (3 + len(Input._fields)))
     shown = precision_text(precision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -359,7 +353,7 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
             loader = photograph_loader(folder, size, device, cache)
             rates = input_rates(loader, step, min(arguments.rounds, 2))
             share = f"{100 * rates.together / rates.synthetic:.0f}%"
-            _print_row([shown, where, *(f"{rate:.1f}" for rate in rates), share])
+            print_row([shown, where, *(f"{rate:.1f}" for rate in rates), share])
 
 
 def main() -> None:

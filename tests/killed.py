@@ -49,6 +49,17 @@ def run_killed(where: str | None, after: int, arguments: list[str]) -> Work:
     return Work(process.exitcode, *counts.get_obj())  # who died may have held the lock
 
 
+def same_state(a: Any, b: Any) -> bool:
+    """Whether two states, tensors in mappings in mappings, are equal to the last bit."""
+    import torch
+
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
 def _run(where: str | None, after: int, arguments: list[str], share: float, counts: Any) -> None:
     import torch
     from tqdm import tqdm
@@ -61,8 +72,9 @@ def _run(where: str | None, after: int, arguments: list[str], share: float, coun
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or torch.get_num_threads())
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
-    for owner, name, counted in ((Trainer, "_step", 0), (scoring, "read_truth", 1)):
-        last = after if where == ("training", "scoring")[counted] else None
+    ways = (("training", Trainer, "_step"), ("scoring", scoring, "read_truth"))
+    for counted, (way, owner, name) in enumerate(ways):
+        last = after if where == way else None
         setattr(owner, name, _dying(vars(owner)[name], counts, counted, last))
     files._write_through = _half_written(files._write_through, where, after, share)
     raise SystemExit(main(arguments))

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts import benchmark
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script with two places to kill a run in, once each."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    file = ROOT / "benchmarks" / "kills.py"
-    spec = importlib.util.spec_from_file_location("kills_benchmark", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = benchmark("kills", monkeypatch)
     monkeypatch.setattr(module, "PLACES", (module.PLACES[1], module.PLACES[4]))
     monkeypatch.setattr(sys, "argv", ["kills.py", "--kills", "1"])
     return module

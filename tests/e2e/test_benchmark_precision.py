@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,13 @@ from typing import Any
 import pytest
 import torch
 from commands import SMALL, VIT
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts import benchmark
 
 
 @pytest.fixture
 def script(tiny_cub: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script with one method on a tiny dataset, without the compiler."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    file = ROOT / "benchmarks" / "precision.py"
-    spec = importlib.util.spec_from_file_location("precision_benchmark", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = benchmark("precision", monkeypatch)
     words = ("--dataset", "cub", "--data-root", tiny_cub, *VIT, *SMALL, "--epochs", 1)
     monkeypatch.setattr(module, "WORDS", words)
     monkeypatch.setattr(module, "COMPARED", ("sat",))

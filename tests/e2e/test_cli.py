@@ -26,7 +26,7 @@ import torch
 import yaml
 from commands import CNN, SMALL, VIT, Done, call, files_below, one_line, records, succeed
 from huggingface_hub.errors import LocalEntryNotFoundError
-from killed import run_killed
+from killed import run_killed, same_state
 from safetensors.torch import save_file
 
 from wsolbench.cli import benchmark_main
@@ -58,17 +58,6 @@ def state(results: Path) -> dict[str, Any]:
     for measured in ("seconds", "peak_memory", "origin"):
         del loaded["progress"][measured]
     return loaded
-
-
-def assert_same_state(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same_state(a[key], b[key])
-    else:
-        assert a == b
 
 
 @pytest.fixture(autouse=True)
@@ -307,7 +296,7 @@ def test_a_recorded_command_makes_the_record_again(
     (remade,) = records(again)
     for key in ("figures", "curves", "recipe", "recipe_key", "threshold", "command", "dataset"):
         assert remade[key] == made[key]
-    assert_same_state(state(again), state(first))
+    assert same_state(state(again), state(first))
 
 
 def test_a_compiled_run_says_so_and_is_the_same_experiment(
@@ -493,7 +482,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tiny_cub: Path, tmp_path: Path
         assert records(killed) == []
     for results in (killed, whole):
         succeed("run", *words, "--results", results)
-    assert_same_state(state(killed), state(whole))
+    assert same_state(state(killed), state(whole))
     assert records(killed)[0]["figures"] == records(whole)[0]["figures"]
 
 
@@ -532,7 +521,7 @@ def assert_same_file_state(a: Path, b: Path, run: str) -> None:
         (file,) = results.glob(f"runs/{run}-*/checkpoint.pt")
         states.append(torch.load(file, weights_only=True))
     for part in ("model", "optimizer"):
-        assert_same_state(states[0][part], states[1][part])
+        assert same_state(states[0][part], states[1][part])
 
 
 def checkpoint_time(results: Path) -> int:

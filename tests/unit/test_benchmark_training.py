@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import oracles
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts import benchmark
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script on a network of six narrow blocks and pictures of 32 pixels."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    file = ROOT / "benchmarks" / "training.py"
-    spec = importlib.util.spec_from_file_location("training_benchmark", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = benchmark("training", monkeypatch)
     monkeypatch.setattr(module, "BACKBONES", {"DeiT-Tiny": "test_vit"})
     for name, value in {"SIDE": 32, "RESIZED": 36, "CLASSES": 5, "PHOTOGRAPHS": 6}.items():
         monkeypatch.setattr(module, name, value)

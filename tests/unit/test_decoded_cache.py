@@ -32,6 +32,22 @@ from wsolbench.registry import DATASETS
 SIDE = 20
 
 
+class Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def half_empty(_: Path) -> Disk:
+    return Disk(2**40, 2**39, 2**39)
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk have room, whatever the machine's has."""
+    monkeypatch.setattr(shutil, "disk_usage", half_empty)
+
+
 @pytest.fixture
 def samples(tiny_cub: Path) -> list[Sample]:
     return list(DATASETS.get("cub")(tiny_cub).samples("train"))
@@ -147,12 +163,6 @@ def test_bad_images_are_named_and_not_kept(tmp_path: Path) -> None:
     assert not files_of(tmp_path / "kept")
 
 
-class Disk(NamedTuple):
-    total: int
-    used: int
-    free: int
-
-
 def test_the_last_tenth_of_a_disk_stays_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -195,6 +205,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def read_for_ever(folder: Path, paths: Sequence[Path]) -> None:
     """Fill the cache again and again, in a process that somebody kills."""
+    shutil.disk_usage = half_empty  # type: ignore[assignment]  # of this process alone
     while True:
         store = DecodedCache(folder, SIDE)
         for path in paths:
