@@ -5,8 +5,9 @@
 
 The literal form makes every attention matrix and the maps of all classes, as the released code does
 (``tests/oracles.py``, which the tests hold to the released models); it has the same weights and the
-same optimiser. Forms take turns on the same images, and the fastest of all turns counts, so that a
-busy machine shows less. In float32 both must say the same, or the run fails. Weights are random and
+same optimiser. Forms take turns on the same images, in this order and in the other; rates are
+medians, and a ratio is the median of those within a turn, for a machine that others share is now
+faster, now slower. In float32 both must say the same, or the run fails. Weights are random and
 paths are not dropped; 200 classes. Memory is what a step takes beside what was there before it. A
 step is forward, backward and AdamW; inference, in batches as scoring has them, makes the map of
 each image's own class and all logits, where the literal TS-CAM makes maps of all classes. The
@@ -34,6 +35,7 @@ import oracles
 import torch
 import torch.nn.functional as F
 from machine import heading, print_row, print_titles
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -172,9 +174,10 @@ def inference_of(setting: Setting, maps: Maps) -> Callable[[Batch], None]:
 
 
 class Measured(NamedTuple):
-    """Images a second and bytes."""
+    """Images a second, how many times as fast as the first form, and bytes."""
 
     rate: float
+    ratio: float
     memory: int
 
 
@@ -184,11 +187,21 @@ def measured(work: Sequence[Callable[[Batch], None]], batch: Batch, rounds: int)
     for do in work:  # allocators, kernels and graphs
         do(batch)
     memory = [_memory(partial(do, batch), device) for do in work]
-    least = [float("inf")] * len(work)
-    for _ in range(rounds):
-        for index, do in enumerate(work):
-            least[index] = min(least[index], _seconds(partial(do, batch), device))
-    return [Measured(len(batch.label) / t, m) for t, m in zip(least, memory, strict=True)]
+    times = _turns([partial(do, batch) for do in work], rounds, device)
+    rates = len(batch.label) / np.median(times, axis=0)
+    ratios = np.median(times[:, :1] / times, axis=0)
+    return [Measured(*values) for values in zip(rates, ratios, memory, strict=True)]
+
+
+def _turns(
+    ways: Sequence[Callable[[], object]], rounds: int, device: torch.device
+) -> NDArray[np.float64]:
+    """Seconds (turns, ways); every second turn goes backwards, so that none is always first."""
+    times = np.zeros((rounds, len(ways)))
+    for turn in range(rounds):
+        for index in list(range(len(ways)))[:: (1, -1)[turn % 2]]:
+            times[turn, index] = _seconds(ways[index], device)
+    return times
 
 
 def _seconds(do: Callable[[], object], device: torch.device) -> float:
@@ -262,8 +275,8 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
     """Print the first table."""
     names = ["literal", "ours", *(["compiled"] if arguments.compile else [])]
     heads = ["", "backbone", "precision", "", *(f"{n}, images/s" for n in names)]
-    ratios = [f"{n} : literal" for n in names[1:]] + [f"{names[-1]} : literal fp32"]
-    print_titles([*heads, *ratios, *(f"{n}, MiB" for n in names)])
+    compared_to = [f"{n} : literal" for n in names[1:]] + [f"{names[-1]} : literal fp32"]
+    print_titles([*heads, *compared_to, *(f"{n}, MiB" for n in names)])
     for backbone in BACKBONES:
         for name in NAMES:
             whole: dict[str, float] = {}
@@ -271,12 +284,13 @@ def table(arguments: argparse.Namespace, device: torch.device) -> None:
                 setting, size = Setting(device, precision), arguments.batch_size
                 found = compared(name, backbone, setting, size, arguments.rounds, arguments.compile)
                 for what, each in found.items():
-                    rates, memory = zip(*(m for _, m in each), strict=True)
+                    rates, ratios, memory = zip(*(m for _, m in each), strict=True)
                     whole.setdefault(what, rates[0])
-                    ratio = [rate / rates[0] for rate in rates[1:]] + [rates[-1] / whole[what]]
+                    to_fp32 = ratios[-1] * rates[0] / whole[what]
                     shown = precision_text(precision)
                     cells = [NAMES[name], backbone, shown, what, *(f"{r:.1f}" for r in rates)]
-                    cells += [f"{r:.2f}x" for r in ratio] + [f"{m / 2**20:.0f}" for m in memory]
+                    cells += [f"{r:.2f}x" for r in (*ratios[1:], to_fp32)]
+                    cells += [f"{m / 2**20:.0f}" for m in memory]
                     print_row(cells)
 
 
@@ -291,11 +305,15 @@ class Epochs(Protocol):
 
 
 class Input(NamedTuple):
-    """Images a second of the loader alone, with training, and of training on one batch."""
+    """Images a second of the loader alone, with training, and of training on made-up images.
+
+    ``share`` is how much of the last's speed the second has.
+    """
 
     alone: float
     together: float
     synthetic: float
+    share: float
 
 
 def input_rates(loader: Epochs, step: Callable[[Batch], object], rounds: int) -> Input:
@@ -304,16 +322,15 @@ def input_rates(loader: Epochs, step: Callable[[Batch], object], rounds: int) ->
     device, images = batches[0].image.device, sum(len(b.label) for b in batches)
     fixed = [Batch(torch.randn_like(b.image), b.label, b.image_id) for b in batches]
     del batches
-    ways: list[Callable[[int], object]] = [
-        lambda epoch: sum(1 for _ in loader.epoch(epoch)),
-        lambda epoch: [step(b) for b in loader.epoch(epoch)],
-        lambda epoch: [step(b) for b in fixed],
+    ways: list[Callable[[], object]] = [
+        lambda: sum(1 for _ in loader.epoch(2)),
+        lambda: [step(b) for b in loader.epoch(2)],
+        lambda: [step(b) for b in fixed],
     ]
-    least = [float("inf")] * len(ways)
-    for epoch in range(2, 2 + rounds):
-        for index, way in enumerate(ways):
-            least[index] = min(least[index], _seconds(partial(way, epoch), device))
-    return Input(*(images / seconds for seconds in least))
+    times = _turns(ways, rounds, device)
+    share = np.median(times[:, 2] / times[:, 1])
+    alone, together, synthetic = images / np.median(times, axis=0)
+    return Input(alone, together, synthetic, float(share))
 
 
 def photograph_loader(
@@ -343,17 +360,15 @@ def input_table(arguments: argparse.Namespace, device: torch.device) -> None:
     method = build("sat", "DeiT-Tiny", device).train()
     allow_tf32(precision == "tf32")
     step = step_of(setting, method, _calls(method)[0])
-    print_titles(
-        ["SAT, DeiT-Tiny", "decoded images", *(f"{n}, images/s" for n in Input._fields), "share"]
-    )
+    columns = [f"{name}, images/s" for name in Input._fields[:3]]
+    print_titles(["SAT, DeiT-Tiny", "decoded images", *columns, "share"])
     shown = precision_text(precision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for where, cache in (("in memory", None), ("on a disk", folder / "cache")):
             loader = photograph_loader(folder, size, device, cache)
-            rates = input_rates(loader, step, min(arguments.rounds, 2))
-            share = f"{100 * rates.together / rates.synthetic:.0f}%"
-            print_row([shown, where, *(f"{rate:.1f}" for rate in rates), share])
+            *rates, share = input_rates(loader, step, min(arguments.rounds, 5))
+            print_row([shown, where, *(f"{rate:.1f}" for rate in rates), f"{share:.0%}"])
 
 
 def main() -> None:
@@ -361,7 +376,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int, help="8 on a processor, else 256")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each form")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each form")
     parser.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="a third form: ours, compiled")
     arguments = parser.parse_args()
@@ -370,7 +385,7 @@ def main() -> None:
     keep_freed_memory(device)
     arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
     steps = f"training in batches of {arguments.batch_size}, inference of {EVAL_BATCH}"
-    print(f"{heading(device)}; {steps}; {SIDE}x{SIDE}, least time of {arguments.rounds} turns")
+    print(f"{heading(device)}; {steps}; {SIDE}x{SIDE}, medians of {arguments.rounds} turns")
     if "bf16" not in (arguments.precision or precisions(device)):
         print("bf16 is emulated by this processor and was left out.")
     print()
