@@ -375,15 +375,15 @@ def main() -> None:
     """Print the machine and the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, help="8 on a processor, else 256")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each form")
+    parser.add_argument("--batch-size", type=int, help="recipes' 32 on a processor, else 256")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each form")
     parser.add_argument("--precision", nargs="+", choices=("32", "tf32", "bf16"))
     parser.add_argument("--compile", action="store_true", help="a third form: ours, compiled")
     arguments = parser.parse_args()
     make_deterministic()
     device = choose_device(arguments.device)
     keep_freed_memory(device)
-    arguments.batch_size = arguments.batch_size or (8 if device.type == "cpu" else 256)
+    arguments.batch_size = arguments.batch_size or (32 if device.type == "cpu" else 256)
     steps = f"training in batches of {arguments.batch_size}, inference of {EVAL_BATCH}"
     print(f"{heading(device)}; {steps}; {SIDE}x{SIDE}, medians of {arguments.rounds} turns")
     if "bf16" not in (arguments.precision or precisions(device)):
