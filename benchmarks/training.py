@@ -1,7 +1,7 @@
 """Speed and memory of SAT and TS-CAM: the literal form against ours in one run, and of the input.
 
-    python benchmarks/training.py
-    python benchmarks/training.py --device cuda --compile
+    python benchmarks/training.py --compile
+    python benchmarks/training.py --compile --device cuda
 
 The literal form makes every attention matrix and the maps of all classes, as the released code does
 (``tests/oracles.py``, which the tests hold to the released models); it has the same weights and the
