@@ -1,11 +1,12 @@
 """What precision and compilation change in the figures.
 
-    python benchmarks/precision.py
+    python benchmarks/precision.py --method sat,ts-cam
     python benchmarks/precision.py --device cuda
 
-SAT, TS-CAM and CAM are trained and scored on drawn birds as ``run`` does by default, once in each
-way that the device has; in brackets what that changes beside fp32. One more row has another seed,
-for scale. Where bf16 is emulated it takes most of the time.
+SAT, TS-CAM and CAM, or the methods given, are trained and scored on drawn birds as ``run`` does by
+default, once in each way that the device has; in brackets what that changes beside fp32. One more
+row has another seed, for scale. Where bf16 is emulated it takes most of the time, above all for
+CNNs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from machine import heading, print_row, print_titles
 
 from wsolbench.cli import main as command_line
+from wsolbench.cli.common import names
 from wsolbench.columns import FIGURE_TITLES
 from wsolbench.device import choose_device, has_tf32
 from wsolbench.protocol import Figure
@@ -39,12 +41,14 @@ def main() -> None:
     """Print the machine and a table of the ways."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="auto")
-    device = choose_device(parser.parse_args().device)
+    parser.add_argument("--method", type=names, default=COMPARED, help="one or more, by commas")
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
     print(f"{heading(device)}; the default regime on drawn birds, seed 0\n")
     titles = ["method", "precision", *(FIGURE_TITLES[figure] for figure in FIGURES), "last loss"]
     print_titles(titles)
     with tempfile.TemporaryDirectory() as folder:
-        for method in COMPARED:
+        for method in arguments.method:
             plain = None
             for way, words in ways(device):
                 found = _made(method, words, device, Path(folder))

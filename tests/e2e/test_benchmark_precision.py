@@ -18,10 +18,9 @@ def script(tiny_cub: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = benchmark("precision", monkeypatch)
     words = ("--dataset", "cub", "--data-root", tiny_cub, *VIT, *SMALL, "--epochs", 1)
     monkeypatch.setattr(module, "WORDS", words)
-    monkeypatch.setattr(module, "COMPARED", ("sat",))
     kept = [way for way in module.ways(torch.device("cpu")) if "compiled" not in way[0]]
     monkeypatch.setattr(module, "ways", lambda device: kept)
-    monkeypatch.setattr(sys, "argv", ["precision.py", "--device", "cpu"])
+    monkeypatch.setattr(sys, "argv", ["precision.py", "--device", "cpu", "--method", "sat"])
     return module
 
 
