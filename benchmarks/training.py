@@ -197,9 +197,9 @@ def _turns(
     ways: Sequence[Callable[[], object]], rounds: int, device: torch.device
 ) -> NDArray[np.float64]:
     """Seconds (turns, ways); every second turn goes backwards, so that none is always first."""
-    times = np.zeros((rounds, len(ways)))
+    times, forwards = np.zeros((rounds, len(ways))), range(len(ways))
     for turn in range(rounds):
-        for index in list(range(len(ways)))[:: (1, -1)[turn % 2]]:
+        for index in reversed(forwards) if turn % 2 else forwards:
             times[turn, index] = _seconds(ways[index], device)
     return times
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import torch
 import yaml
 from commands import CNN, SMALL, VIT, call, files_below, one_line, records, succeed
+from scripts import imported
 
 from wsolbench import suite
 from wsolbench.cli import benchmark_main
@@ -318,13 +317,8 @@ def test_show_says_what_a_dataset_asks_for(tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "tiny_birds.py"
     file.write_text(DATASET)
     file.with_suffix(".yaml").write_text(PART)
-    spec = importlib.util.spec_from_file_location("tiny_birds", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "tiny_birds", module)
     monkeypatch.setattr(DATASETS, "_plugins", {name: DATASETS.get(name) for name in ["cub"]})
-    spec.loader.exec_module(module)
+    imported(file, monkeypatch)
     for name in ("tiny-birds", "tiny-birds-dark"):  # datasets of one file share what they ask
         sat = yaml.safe_load(succeed("show", "--method", "sat", "--dataset", name).out)
         assert (sat["backbone"], sat["epochs"], sat["image_size"]) == ("test_vit", 6, 128)
