@@ -1,6 +1,6 @@
 """Speed and memory of SAT and TS-CAM: the literal form against ours in one run, and of the input.
 
-    python benchmarks/training.py --compile
+    python benchmarks/training.py
     python benchmarks/training.py --compile --device cuda
 
 The literal form makes every attention matrix and the maps of all classes, as the released code does
