@@ -1,6 +1,6 @@
 """What precision and compilation change in the figures.
 
-    python benchmarks/precision.py --method sat,ts-cam
+    python benchmarks/precision.py
     python benchmarks/precision.py --device cuda
 
 SAT, TS-CAM and CAM, or the methods given, are trained and scored on drawn birds as ``run`` does by
