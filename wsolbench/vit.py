@@ -20,7 +20,9 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
-    """Return the backbone as a plain ViT.
+    """Return the backbone as a plain ViT, its blocks' linear layers as :class:`PointwiseLinear`.
+
+    The backbone itself is changed, not a copy; its parameters and their names stay.
 
     Raises:
         InputError: when it is none, or has no class token.
