@@ -18,6 +18,7 @@ from wsolbench.errors import InputError, did_you_mean
 from wsolbench.packing import unpack
 from wsolbench.recipe import NO_BACKBONE
 from wsolbench.small import PACKAGED
+from wsolbench.vit import use_pointwise_layers
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def create(
 ) -> nn.Module:
     """Build a timm model without its classifier.
 
+    The linear layers of a vision transformer are :class:`wsolbench.vit.PointwiseLinear`.
+
     Args:
         name: timm name, with its weights tag; ``none`` for :class:`NoBackbone`.
         pretrained: load ``<weights_dir>/<name>.safetensors`` or the package's if there, else
@@ -63,6 +66,7 @@ def create(
     if file is not None:
         _load(model, name, file)
     _set_input_size(model, image_size)
+    use_pointwise_layers(model)
     return model
 
 

@@ -20,9 +20,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
-    """Return the backbone as a plain ViT, its blocks' linear layers as :class:`PointwiseLinear`.
-
-    The backbone itself is changed, not a copy; its parameters and their names stay.
+    """Return the backbone as the plain ViT that it is.
 
     Raises:
         InputError: when it is none, or has no class token.
@@ -47,8 +45,6 @@ def plain_vit(backbone: nn.Module, method: str) -> VisionTransformer:
         raise InputError(f"{method} knows no gated attention; take another --backbone")
     if any(block.attn.attn_drop.p for block in layers):
         raise InputError(f"{method} reads whole attention rows; leave attn_drop_rate at 0")
-    for layer in layers:
-        _use_pointwise(layer)
     return vit
 
 
@@ -129,9 +125,14 @@ class PointwiseLinear(nn.Linear):
         return mixed.squeeze(2).transpose(1, 2)
 
 
-def _use_pointwise(block: Block) -> None:
-    """Make the linear layers of a block pointwise ones, with the parameters that they have."""
-    for layer in block.modules():
+def use_pointwise_layers(model: nn.Module) -> None:
+    """Make the linear layers of a transformer's blocks pointwise ones.
+
+    The model itself is changed, not a copy; its parameters and their names stay. Of a model that
+    is no vision transformer nothing is changed.
+    """
+    layers = model.blocks.modules() if isinstance(model, VisionTransformer) else ()
+    for layer in layers:
         if type(layer) is nn.Linear:
             layer.__class__ = PointwiseLinear
 

@@ -24,6 +24,7 @@ from wsolbench.layers import read_sections, resolve
 from wsolbench.recipe import Optim, Recipe, RecipeName
 from wsolbench.registry import METHODS
 from wsolbench.types import Batch
+from wsolbench.vit import use_pointwise_layers
 
 Rename = Callable[[str], str]
 
@@ -81,9 +82,16 @@ def recipe(method: str, name: RecipeName) -> Recipe:
     return resolve(sections, method, "cub", name, {})
 
 
+def as_backbone(**shape: Any) -> VisionTransformer:
+    """Return a vision transformer with the layers that backbones are given."""
+    model = VisionTransformer(**shape)
+    use_pointwise_layers(model)
+    return model
+
+
 def tiny_vit(drop_path_rate: float = 0.0) -> VisionTransformer:
-    """Return a vision transformer of the reference arrays' size."""
-    return VisionTransformer(
+    """Return a vision transformer of the reference arrays' size, as backbones are made."""
+    return as_backbone(
         img_size=224,
         patch_size=16,
         embed_dim=WIDTH,

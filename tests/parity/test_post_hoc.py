@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from parity import golden as ref
 from parity.golden import Golden
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wsolbench.explain import default_layer, differentiated
@@ -104,7 +104,7 @@ def vit_source(golden: Golden) -> Method:
     """A transformer whose class token is read, with the reference's weights."""
     shape = {"img_size": 112, "patch_size": 8, "embed_dim": 48, "depth": 4, "num_heads": 3}
     cls: Any = METHODS.get("plain-classifier")
-    model = VisionTransformer(**shape, mlp_ratio=2, num_classes=0)  # type: ignore[arg-type]
+    model = ref.as_backbone(**shape, mlp_ratio=2, num_classes=0)
     state = golden.below("state/")
     renamed = {n.replace("vit.", "trunk.").replace("head.", "fc."): v for n, v in state.items()}
     return frozen(cls(model, CLASSES, cls.Options()), renamed)

@@ -10,7 +10,6 @@ import torch
 from oracles import lean_sat, sat, sat_losses
 from parity import golden as ref
 from parity.golden import Golden
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from wsolbench.recipe import RecipeName
@@ -211,7 +210,7 @@ def test_fast_form_equals_the_literal_one(vit_args: dict[str, Any], acting: int)
     """In double precision, so that only a different formula can tell them apart."""
     method: Any = METHODS.get("sat")
     torch.manual_seed(1)
-    vit = VisionTransformer(embed_dim=32, depth=4, num_heads=4, num_classes=0, **vit_args)
+    vit = ref.as_backbone(embed_dim=32, depth=4, num_heads=4, num_classes=0, **vit_args)
     model = method(vit, 5, method.Options(spatial_blocks=acting, area_target=0.4)).double()
     model.smoothing = model.smoothing.float()  # the losses are taken in single precision
     ref.scramble(model)

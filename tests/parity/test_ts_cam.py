@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from oracles import lean_ts_cam, ts_cam
 from parity import golden as ref
 from parity.golden import Golden
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from wsolbench.registry import METHODS
@@ -171,7 +170,7 @@ def test_fast_form_equals_the_literal_one(vit_args: dict[str, Any]) -> None:
     """In double precision, so that only a different formula can tell them apart."""
     method: Any = METHODS.get("ts-cam")
     torch.manual_seed(1)
-    vit = VisionTransformer(embed_dim=32, depth=4, num_heads=4, num_classes=0, **vit_args)
+    vit = ref.as_backbone(embed_dim=32, depth=4, num_heads=4, num_classes=0, **vit_args)
     model = method(vit, 5, method.Options()).double()
     ref.scramble(model)
     image = torch.randn(3, 3, *vit.patch_embed.img_size, dtype=torch.float64)

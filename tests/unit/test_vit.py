@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wsolbench import backbones, vit
@@ -53,15 +56,33 @@ def test_pointwise_layers_leave_tokens_in_their_order_in_memory() -> None:
 
 
 def test_a_transformer_is_given_pointwise_layers_with_its_own_parameters() -> None:
-    backbone = backbones.create("deit_tiny_patch16_224", pretrained=False, image_size=32)
-    before = dict(backbone.named_parameters())
-    plain = vit.plain_vit(backbone, "a method")
-    layers = [m for m in plain.blocks.modules() if isinstance(m, nn.Linear)]
-    assert len(layers) == 4 * len(plain.blocks)
+    model: Any = VisionTransformer(img_size=32, embed_dim=32, depth=3, num_heads=2)
+    before = dict(model.named_parameters())
+    vit.use_pointwise_layers(model)
+    layers = [m for m in model.blocks.modules() if isinstance(m, nn.Linear)]
+    assert len(layers) == 4 * len(model.blocks)
     assert {type(layer) for layer in layers} == {vit.PointwiseLinear}
-    after = dict(plain.named_parameters())
+    assert type(model.head) is nn.Linear, "its input has no tokens"
+    after = dict(model.named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is value for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("test_vit", vit.PointwiseLinear), ("test_resnet", nn.Conv2d)]
+)
+def test_backbones_come_with_pointwise_layers(name: str, kind: type[nn.Module]) -> None:
+    model = backbones.create(name, pretrained=False, image_size=32)
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert kind in {type(layer) for layer in layers}
+    assert not any(type(layer) is nn.Linear for layer in layers)
+
+
+def test_looking_at_a_transformer_changes_nothing_in_it() -> None:
+    model = VisionTransformer(img_size=32, embed_dim=32, depth=3, num_heads=2, num_classes=0)
+    kinds = [type(m) for m in model.modules()]
+    assert vit.plain_vit(model, "a method") is model
+    assert [type(m) for m in model.modules()] == kinds
 
 
 def test_attention_in_bf16_is_attention() -> None:
