@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ from wsolbench.types import Batch
 
 def command(arguments: list[str]) -> int:
     """Run the command line."""
+    return main(arguments)
+
+
+def spoken_command(said: Path, arguments: list[str]) -> int:
+    """Run the command line, and add what it says to a file."""
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     return main(arguments)
 
 

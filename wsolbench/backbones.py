@@ -41,7 +41,7 @@ def create(
     weights_dir: Path | None = None,
     args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a timm model without its classifier.
+    """Build a timm model for RGB images without its classifier.
 
     The linear layers of a vision transformer are :class:`wsolbench.vit.PointwiseLinear`.
 
@@ -54,14 +54,16 @@ def create(
         args: further arguments of timm's constructor.
 
     Raises:
-        InputError: for an unknown name, an argument that the model does not take, weights that do
-            not fit, or weights that are neither on disk nor reachable.
+        InputError: for an unknown name, an argument or an image size that the model does not take,
+            weights that do not fit, or weights that are neither on disk nor reachable.
     """
     if name == NO_BACKBONE:
         return NoBackbone()
     _check_name(name)
     file = weights_file(name, weights_dir) if pretrained else None
     download = pretrained and file is None
+    if args and "in_chans" in args:
+        raise InputError("images have three channels; leave in_chans out of backbone_args")
     model = _construct(name, download, dict(args or {}))
     if file is not None:
         _load(model, name, file)
@@ -154,8 +156,12 @@ def _set_input_size(model: nn.Module, image_size: int) -> None:
     size = getattr(embed, "img_size", None)
     if size is None or tuple(size) == (image_size, image_size):
         return
-    with torch.no_grad():
-        model.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]
+    try:
+        with torch.no_grad():
+            model.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]
+    except (RuntimeError, ValueError, AssertionError) as error:
+        kind, line = type(model).__name__, " ".join(str(error).split())[:200]
+        raise InputError(f"{kind} takes no images of {image_size} pixels: {line}") from error
 
 
 def set_output_stride(model: nn.Module, stride: int) -> None:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("wsolbench")
 
+#: what ``torchrun`` says of the processes in numbers
+_NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+
 
 def number() -> int:
     """Number of this process, from 0."""
@@ -55,10 +58,11 @@ def join(device: torch.device) -> torch.device:
 
     Raises:
         InputError: when the machine has fewer accelerators than processes, or another launcher
-            does not number the processes of a machine.
+            does not say of the processes what ``torchrun`` does.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         return device
+    _check_launcher()
     if device.type != "cpu":
         module = torch.get_device_module(device)
         device = torch.device(device.type, _own_accelerator(module.device_count()))
@@ -72,22 +76,40 @@ def join(device: torch.device) -> torch.device:
     return device
 
 
+def _check_launcher() -> None:
+    """Refuse an environment that names several processes and not which of them this one is."""
+    for name in _NUMBERS:
+        value = os.environ.get(name)
+        if value is None:
+            raise InputError(f"WORLD_SIZE is set and {name} is not; start processes by torchrun")
+        if not value.isdecimal():
+            raise InputError(f"{name}={value} is no number; start processes by torchrun")
+
+
 def _own_accelerator(available: int) -> int:
     """Which of a machine's accelerators is this process's."""
-    local = os.environ.get("LOCAL_RANK")
-    if local is None:
-        raise InputError("WORLD_SIZE is set and LOCAL_RANK is not; start processes by torchrun")
-    if int(local) >= available:
+    local = int(os.environ["LOCAL_RANK"])
+    if local >= available:
         raise InputError(
             f"{on_this_machine()} processes are too many for this machine's GPUs ({available}); "
             f"use torchrun --nproc-per-node {available}"
         )
-    return int(local)
+    return local
+
+
+def lost_one(error: RuntimeError) -> bool:
+    """Whether an error says that another of several processes is gone."""
+    of_group = isinstance(error, dist.DistError) or "gloo" in str(error)
+    return dist.is_initialized() and of_group
 
 
 def launcher() -> str:
-    """What starts so many processes."""
-    return "python" if count() == 1 else f"torchrun --nproc-per-node {count()}"
+    """What starts so many processes, on one of as many machines."""
+    if count() == 1:
+        return "python"
+    machines = count() // on_this_machine()
+    nodes = f"--nnodes {machines} " if machines > 1 else ""
+    return f"torchrun {nodes}--nproc-per-node {on_this_machine()}"
 
 
 def of_first(make: Callable[[], T]) -> T:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: seconds within which two signals are one
+TOGETHER = 1.0
 
 
 class StoppedError(KeyboardInterrupt):
@@ -28,7 +31,10 @@ class StoppedError(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether SIGTERM or Ctrl-C came since the block was entered; a second one acts at once.
+    """Whether SIGTERM or Ctrl-C came since the block was entered; one more acts at once.
+
+    What comes within :data:`TOGETHER` of the first is taken for the same: where a scheduler signals
+    every process of a job, the launcher passes its own on to processes that have theirs.
 
     Attributes:
         signal: number of the signal that came, 0 for none.
@@ -36,6 +42,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._first = 0.0
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -46,8 +53,11 @@ class StopRequest:
         _restore(self._former)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        _restore(self._former)
+        if self.signal:
+            if time.monotonic() - self._first > TOGETHER:
+                raise StoppedError(number)
+            return
+        self.signal, self._first = number, time.monotonic()
         # not through a stream, whose lock the interrupted code may hold
         os.write(2, b"\nstopping after this step; once more stops at once\n")
 

@@ -670,6 +670,8 @@ def test_wrong_arguments_of_run(places: Finished, more: list[str], said: str) ->
         (["score", "--maps", "m", "--dataset", "cub", "--protocol", "sta"], "mean 'sat'?"),
         (["score", "--maps", "m", "--dataset", "cub", "--holdout", "-1"], "from 0 up, got '-1'"),
         (["score", "--maps", "m", "--dataset", "cub", "--protocol", "standard"], "--val-maps DIR"),
+        (["score", "--maps", "m", "--dataset", "cub", "--val-maps", "m"], "leave out --val-maps"),
+        (["score", "--maps", "m", "--dataset", "cub", "--holdout", "1"], "leave out --holdout"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

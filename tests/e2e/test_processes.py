@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commands import SMALL, VIT, records, succeed
-from joined import batch_losses, command, interrupted_command
+from joined import batch_losses, command, interrupted_command, spoken_command
 
 from wsolbench.checks.joined import run_joined
 from wsolbench.results import load_results, read_table
@@ -72,3 +73,17 @@ def test_a_signal_to_one_of_two_stops_both_and_costs_nothing(
         assert torch.equal(after["model"][name], tensor), name
     assert after["progress"]["history"] == before["progress"]["history"]
     assert json.dumps(records(cut)[0]["figures"]) == json.dumps(records(whole)[0]["figures"])
+
+
+def test_a_failure_in_one_of_two_is_a_line_in_each(tiny_cub: Path, tmp_path: Path) -> None:
+    data, said = tmp_path / "data", tmp_path / "said"
+    shutil.copytree(tiny_cub, data)
+    image = min(data.glob("CUB_200_2011/images/*/*.jpg"))
+    image.write_bytes(image.read_bytes()[:-200])
+    codes = run_joined(spoken_command, 2, said, words("sat", data, tmp_path / "results"))
+    assert set(codes) == {1, 2}
+    errors = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert f"error: image {image} cannot be decoded" in "".join(errors)
+    assert "error: another process of this run ended; its own line says why" in errors
+    assert "Traceback" not in said.read_text()

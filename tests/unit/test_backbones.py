@@ -116,6 +116,19 @@ def test_arguments_that_a_backbone_does_not_take(args: dict[str, int | str]) -> 
     assert "\n" not in str(raised.value)
 
 
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match="leave in_chans out of backbone_args"):
+        create("test_vit", pretrained=False, image_size=32, args={"in_chans": 5})
+
+
+def test_images_smaller_than_a_patch() -> None:
+    with pytest.raises(
+        InputError, match="VisionTransformer takes no images of 8 pixels: "
+    ) as raised:
+        create("test_vit", pretrained=False, image_size=8)
+    assert "\n" not in str(raised.value)
+
+
 def test_arguments_reach_the_backbone() -> None:
     model = create("test_vit", pretrained=False, image_size=32, args={"depth": 2})
     assert len(model.blocks) == 2  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from wsolbench import stopping
 from wsolbench.stopping import StoppedError, StopRequest, stoppable
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -29,8 +30,9 @@ def _as_before() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", BOTH)
 def test_the_first_signal_is_noted_and_the_second_acts(
-    number: int, capfd: pytest.CaptureFixture[str]
+    number: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stopping, "TOGETHER", 0.0)
     with stoppable(), StopRequest() as request:
         assert request.signal == 0
         send(number)
@@ -39,6 +41,16 @@ def test_the_first_signal_is_noted_and_the_second_acts(
             send(number)
     assert raised.value.exit_code == 128 + number
     assert "once more stops at once" in capfd.readouterr().err
+
+
+def test_a_signal_that_the_launcher_passes_on_again_is_one(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with stoppable(), StopRequest() as request:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            send(number)
+        assert request.signal == signal.SIGTERM
+    assert capfd.readouterr().err.count("stopping after this step") == 1
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +441,23 @@ def test_the_log_of_a_resumed_training_tells_each_step_once(
     make().run()
     assert [entry["step"] for entry in entries(tmp_path / "run")] == list(range(1, 13))
     assert list(events(tmp_path / "run")["lr"]) == list(range(1, 13))
+
+
+def test_a_log_that_may_not_grow_is_one_line(tmp_path: Path) -> None:
+    """Event files take more than the lines do, so that they are full first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(WsolbenchError, match=r"tensorboard.*make room"):
+            _fill_a_log(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _fill_a_log(folder: Path) -> None:
+    with closing(TrainingLog(folder, 0)) as log:
+        for step in range(100):
+            log.write(step, {"a": 0.5}, {})
 
 
 def test_a_scalar_that_is_no_number_is_null(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WsolbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except RuntimeError as error:
+        if not _is_of_a_lost_process(error):
+            raise
+        print("error: another process of this run ended; its own line says why", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `table | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
@@ -42,6 +47,13 @@ def benchmark_main(argv: Sequence[str] | None = None) -> int:
     # A word in front can only be a sub-command, and a misspelt one should be told so.
     passes = not first.startswith("-") or first in ("-h", "--help", "--version")
     return main(arguments if passes and first else ["run", *arguments])
+
+
+def _is_of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether waiting for the other processes failed, not work of this one's own."""
+    from wsolbench import processes  # with torch, which takes seconds
+
+    return processes.lost_one(error)
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -59,7 +59,7 @@ def add_run(sub: Any) -> Parser:
     text = "folder on a fast disk for decoded training images that memory has no room for"
     add("--cache", metavar="DIR", type=Path, help=text)
     add("--device", default="auto", metavar="auto|cpu|cuda")
-    add("--compile", action="store_true", help="use torch.compile: slow to start, then faster")
+    add("--compile", action="store_true", help="use torch.compile, which is for GPUs")
     add_results(parser)
     text = "go on where records and checkpoints stand (the default), or make all anew"
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help=text)

@@ -92,6 +92,12 @@ def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
             f"protocol '{protocol.name}' chooses its threshold on held-out images; "
             "give their maps with --val-maps DIR"
         )
+    for option in ("val_maps", "holdout"):
+        if not held_out and getattr(arguments, option) is not None:
+            raise InputError(
+                f"protocol '{protocol.name}' takes no threshold from held-out images; leave out "
+                f"--{option.replace('_', '-')}, or take --protocol standard"
+            )
     holdout = _holdout(arguments) if held_out else 0
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from wsolbench import processes
 from wsolbench.files import append_text, explained, write_text
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 FILE_NAME = "log.jsonl"
 #: folder of the event files
@@ -31,7 +36,7 @@ class TrainingLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self._file, self._events, self._step = folder / FILE_NAME, folder / EVENTS, step
-        self._writer: SummaryWriter | None = None
+        self._writer: _Events | None = None
         self._speaks = processes.is_first()
         if self._speaks:
             self._drop_later()
@@ -53,22 +58,16 @@ class TrainingLog:
         entry = {"step": step, **values, "losses": losses}
         append_text(self._file, json.dumps(_plain(entry), allow_nan=False) + "\n")
         try:
-            writer = self._writer = self._writer or self._open()
-            for name, value in (*values.items(), *((f"losses/{n}", v) for n, v in losses.items())):
-                writer.add_scalar(name, value, step)
-            writer.flush()  # what a killed process holds back is lost
+            writer = self._writer = self._writer or _Events(self._events, self._step + 1)
+            writer.write(step, {**values, **{f"losses/{n}": v for n, v in losses.items()}})
         except OSError as error:
             raise explained(error, self._events) from error
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; every entry is in them already, or was reported where it was not."""
         if self._writer is not None:
-            self._writer.close()
-
-    def _open(self) -> SummaryWriter:
-        from torch.utils.tensorboard import SummaryWriter  # takes seconds
-
-        return SummaryWriter(str(self._events), purge_step=self._step + 1)
+            with suppress(OSError):
+                self._writer.close()
 
     def _drop_later(self) -> None:
         if not self._file.is_file():
@@ -77,6 +76,37 @@ class TrainingLog:
         kept = [line for line in lines if _step_of(line) <= self._step]
         if kept != lines:
             write_text(self._file, "".join(kept))
+
+
+class _Events:
+    """An event file of TensorBoard, written at once.
+
+    The usual writer has a thread, which would print what a full disk raises in it.
+
+    Args:
+        folder: of event files.
+        first: step from which earlier files' events count no more.
+    """
+
+    def __init__(self, folder: Path, first: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{os.getpid()}"
+        self._stream = (folder / name).open("ab")
+        self._records = RecordWriter(self._stream)
+        self._add(Event(file_version="brain.Event:2"))
+        self._add(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        entries = [Summary.Value(tag=name, simple_value=v) for name, v in values.items()]
+        self._add(Event(step=step, summary=Summary(value=entries)))
+        self._stream.flush()  # what a killed process holds back is lost
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 def _step_of(line: str) -> float:
