@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsolbench.method import Method
 from wsolbench.predictions import predict
+from wsolbench.types import Prediction
 
 log = logging.getLogger("wsolbench")
 
@@ -36,16 +37,29 @@ def count_macs(method: Method, image_size: int) -> int | None:
 
     Counted on the meta device, where fused attention is counted too; on the CPU it is not.
     """
-    ghost = copy.deepcopy(method).to("meta").eval()
-    image = torch.empty(1, 3, image_size, image_size, device="meta")
-    label = torch.zeros(1, dtype=torch.int64, device="meta")
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            ghost.localize(image, label)
+        with FlopCounterMode(display=False) as counter:
+            _localized_on_meta(method, image_size)
     except Exception as error:  # a plugin may do what only works on real numbers
         log.warning("the operations cannot be counted: %s", " ".join(str(error).split())[:200])
         return None
     return int(counter.get_total_flops()) // 2
+
+
+def gives_maps(method: Method, image_size: int) -> bool:
+    """Whether the method's answers have maps; true where only real images could tell."""
+    try:
+        return _localized_on_meta(method, image_size).maps is not None
+    except Exception:  # as above
+        return True
+
+
+@torch.no_grad()
+def _localized_on_meta(method: Method, image_size: int) -> Prediction:
+    ghost = copy.deepcopy(method).to("meta").eval()
+    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    label = torch.zeros(1, dtype=torch.int64, device="meta")
+    return ghost.localize(image, label)
 
 
 def localization_cost(

@@ -15,7 +15,7 @@ from wsolbench import backbones, environment, processes
 from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
-from wsolbench.cost import count_macs, localization_cost
+from wsolbench.cost import count_macs, gives_maps, localization_cost
 from wsolbench.data.loader import TrainLoader
 from wsolbench.dataset import Sample, Split
 from wsolbench.device import allow_tf32, check_precision
@@ -102,6 +102,8 @@ class Run:
         if places.maps is not None:
             if processes.count() > 1:
                 raise InputError("--save-maps is for one process; run without torchrun")
+            if not gives_maps(self.answering, recipe.image_size):
+                raise InputError(f"{recipe.method} gives no maps; leave out --save-maps")
             check_writable(places.maps)
 
     @property

@@ -211,3 +211,12 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     done = call("run", *arguments(data, tmp_path / "results", method, *more))
     one_line(done, 2, said)
     assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_maps_of_a_method_of_boxes_are_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    words = arguments(data, results, "psol", "--save-maps", tmp_path / "maps")
+    one_line(call("run", *words), 2, "psol gives no maps; leave out --save-maps")
+    assert not list(results.glob("runs/*"))
