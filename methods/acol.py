@@ -39,7 +39,7 @@ class Acol(Cnn):
         title="ACoL",
         paper="Adversarial Complementary Learning (CVPR)",
         year=2018,
-        batch_coupled="bn",
+        batch_coupled=("bn",),
     )
     Options = AcolOptions
     options: AcolOptions

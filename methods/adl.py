@@ -38,7 +38,10 @@ class Adl(ClassActivation):
 
     # One number is drawn for a batch at each place.
     info = MethodInfo(
-        title="ADL", paper="Attention-based Dropout Layer (CVPR)", year=2019, batch_coupled="rng"
+        title="ADL",
+        paper="Attention-based Dropout Layer (CVPR)",
+        year=2019,
+        batch_coupled=("bn", "rng"),
     )
     Options = AdlOptions
     options: AdlOptions

@@ -23,7 +23,7 @@ class Cam(ClassActivation):
         title="CAM",
         paper="Learning Deep Features for Discriminative Localization (CVPR)",
         year=2016,
-        batch_coupled="bn",
+        batch_coupled=("bn",),
     )
 
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class CutMix(ClassActivation):
     """CutMix on a CNN."""
 
     # One share, one box and one pairing are drawn for a batch.
-    info = MethodInfo(title="CutMix", paper="CutMix (ICCV)", year=2019, batch_coupled="rng")
+    info = MethodInfo(title="CutMix", paper="CutMix (ICCV)", year=2019, batch_coupled=("bn", "rng"))
     Options = CutMixOptions
     options: CutMixOptions
 

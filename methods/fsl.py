@@ -34,7 +34,7 @@ class Fsl(Cnn):
         paper="Evaluating WSOL Methods Right (CVPR)",
         year=2020,
         supervision="boxes",
-        batch_coupled="bn",
+        batch_coupled=("bn",),
         class_agnostic=True,
     )
 

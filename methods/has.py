@@ -35,7 +35,9 @@ class HasOptions(CnnOptions):
 class Has(ClassActivation):
     """Hide-and-Seek on a CNN."""
 
-    info = MethodInfo(title="HaS", paper="Hide-and-Seek (ICCV)", year=2017, batch_coupled="rng")
+    info = MethodInfo(
+        title="HaS", paper="Hide-and-Seek (ICCV)", year=2017, batch_coupled=("bn", "rng")
+    )
     Options = HasOptions
     options: HasOptions
 

@@ -30,7 +30,7 @@ class PlainClassifier(Method):
         title="Plain classifier",
         paper="Baseline: linear classifier on the pooled features",
         year=2021,
-        batch_coupled="bn",
+        batch_coupled=("bn",),
     )
 
     def __init__(self, backbone: nn.Module, num_classes: int, options: Options) -> None:

@@ -48,7 +48,7 @@ class Psol(Method):
         paper="Rethinking the Route Towards WSOL (CVPR)",
         year=2020,
         supervision="another run",
-        batch_coupled="bn",
+        batch_coupled=("bn", "loss"),
         class_agnostic=True,
     )
     Options = PsolOptions

@@ -46,7 +46,7 @@ class Sat(Method):
         title="SAT",
         paper="Spatial-Aware Token for WSOL (ICCV)",
         year=2023,
-        batch_coupled="loss",
+        batch_coupled=("loss",),
         class_agnostic=True,
     )
     Options = SatOptions

@@ -75,7 +75,7 @@ class Spg(Cnn):
 
     # The masks' losses are means over the sure pixels of the whole batch.
     info = MethodInfo(
-        title="SPG", paper="Self-produced Guidance (ECCV)", year=2018, batch_coupled="loss"
+        title="SPG", paper="Self-produced Guidance (ECCV)", year=2018, batch_coupled=("bn", "loss")
     )
     Options = SpgOptions
     options: SpgOptions

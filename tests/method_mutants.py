@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from wsolbench.method import Method, MethodInfo, Options, class_or_predicted
 from wsolbench.precision import full_precision, widened
+from wsolbench.processes import batch_mean
 from wsolbench.types import Batch, Prediction
 
 
@@ -86,6 +88,10 @@ class EmptyReason(Sound):
 
 class NoTitle(Sound):
     info = MethodInfo(title="", paper="none", year=2000)
+
+
+class OldCoupling(Sound):
+    info = MethodInfo(title="Old", paper="none", year=2000, batch_coupled=("none",))  # type: ignore[arg-type]
 
 
 class NothingToTrain(Parameterless):
@@ -202,6 +208,50 @@ class LossOfThePart(Sound):
     def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         losses = super().training_step(batch, progress)
         return {**losses, "loss": losses["loss"] + self.tokens(batch.image).std(0).mean()}
+
+
+class HiddenStatistics(Sound):
+    """Normalises features by the batch and declares nothing."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int, options: Any) -> None:
+        super().__init__(backbone, num_classes, options)
+        self.norm = nn.BatchNorm1d(cast(int, backbone.embed_dim))
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        logits = self.fc(self.norm(self.tokens(batch.image).mean(1)))
+        return {"loss": F.cross_entropy(logits, batch.label)}
+
+
+class HiddenDraws(Sound):
+    """Flips a coin for the batch, by a generator of numpy, and declares nothing."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        image = batch.image.flip(3) if np.random.rand() < 0.5 else batch.image
+        return super().training_step(replace(batch, image=image), progress)
+
+
+class HiddenArea(Sound):
+    """Has a loss over the batch, the same in one process and in several, and declares nothing."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = super().training_step(batch, progress)
+        area = batch_mean(self.tokens(batch.image).sigmoid().mean((1, 2)), batch)
+        return {**losses, "loss": losses["loss"] + (area - 0.25).abs()}
+
+
+class HiddenLateLoss(Sound):
+    """Compares the images of a batch towards the end, and declares nothing."""
+
+    def training_step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = super().training_step(batch, progress)
+        apart = 0.01 * self.tokens(batch.image).std(0).mean()
+        return {**losses, "loss": losses["loss"] + (apart if progress > 0.9 else 0)}
+
+
+class DrawsNothing(Sound):
+    """Would not be compared."""
+
+    info = MethodInfo(title="Draws nothing", paper="none", year=2000, batch_coupled=("rng",))
 
 
 class ChannelLeft(Answer):
@@ -371,6 +421,7 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     OtherOptions: ("recipes", "'temperature': Input should be less than 2"),
     LossPerImage: ("training-output", "'each' of training_step is no scalar tensor: a tensor (4,)"),
     NoLoss: ("training-output", "not a dict with 'loss'"),
+    OldCoupling: ("declarations", "batch_coupled has 'none'; known: bn, rng, loss"),
     BlindToBoxes: ("boxes-in-training", "the loss is the same with other boxes"),
     UnusedParameter: ("gradients", "unused gets no gradient"),
     DetachedBackbone: ("gradients", "vit.cls_token gets no gradient"),
@@ -380,6 +431,14 @@ FAULTS: dict[type[Method], tuple[str, str]] = {
     TwiceInGroups: ("parameter-groups", "more than one parameter group"),
     EndlessRate: ("optimiser-step", "is not finite after an optimiser step"),
     NoRate: ("optimiser-step", "no parameter changes"),
+    HiddenStatistics: ("batch-coupling", "norm takes statistics over the batch"),
+    HiddenDraws: (
+        "batch-coupling",
+        "draws random numbers, and batch_coupled=() does not have 'rng'",
+    ),
+    HiddenArea: ("batch-coupling", "the loss of a batch is no mean of its images' losses"),
+    HiddenLateLoss: ("batch-coupling", "batch_coupled=() does not have 'loss'"),
+    DrawsNothing: ("batch-coupling", "has 'rng', and training_step draws no random numbers"),
     OwnAverage: ("several-processes", "of two processes: average differs after a step"),
     LossOfThePart: ("several-processes", "the loss of parts of a batch differs by"),
     ChannelLeft: ("localization-output", "maps of localize are a tensor (4, 1, 4, 4) of float32"),

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from wsolbench.types import Batch, Prediction
 
+#: how images of a batch can see each other in training, see :class:`MethodInfo`
+Coupling = Literal["bn", "rng", "loss"]
+
 
 class Options(BaseModel):
     """Typed hyper-parameters of a method; unknown names are refused."""
@@ -29,10 +32,11 @@ class MethodInfo:
         paper: title of the paper, or a short reference.
         year: year of publication.
         supervision: what beside the images the method may see in training.
-        batch_coupled: what couples the images of a batch: ``bn`` the statistics of BatchNorm,
-            ``rng`` random numbers that ``training_step`` draws, ``loss`` a loss that is no mean
-            over images. From all but ``rng`` the kit expects the loss of one process of several,
-            BatchNorm and dropout aside.
+        batch_coupled: what couples the images of a batch in training, on some backbone at least:
+            ``bn`` the statistics of BatchNorm, ``rng`` random numbers that ``training_step`` draws
+            beside dropout and drop path, ``loss`` a loss that is no mean over images. From all
+            without ``rng`` the kit expects the loss of one process of several, BatchNorm and
+            dropout aside.
         trainable: whether there is anything to train; else ``training_step`` is never called.
         class_agnostic: what ``localize`` says of where the object is does not depend on ``label``.
         fits: whether ``fit`` must see the training images before anything is localized.
@@ -42,7 +46,7 @@ class MethodInfo:
     paper: str
     year: int
     supervision: Literal["none", "labels", "boxes", "another run"] = "labels"
-    batch_coupled: Literal["none", "bn", "rng", "loss"] = "none"
+    batch_coupled: tuple[Coupling, ...] = ()
     trainable: bool = True
     class_agnostic: bool = False
     fits: bool = False

@@ -71,6 +71,7 @@ def test_a_method_without_parameters_skips_what_is_about_training() -> None:
         "gradients",
         "parameter-groups",
         "optimiser-step",
+        "batch-coupling",
         "several-processes",
     )
     assert skipped == {

@@ -5,19 +5,25 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import timm
 import torch
+from timm.layers.drop import DropPath
+from timm.layers.patch_dropout import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from wsolbench import backbones, processes
@@ -39,7 +45,7 @@ from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
 from wsolbench.errors import InputError
 from wsolbench.layers import DatasetPart
-from wsolbench.method import Method, MethodInfo, Options
+from wsolbench.method import Coupling, Method, MethodInfo, Options
 from wsolbench.predictions import predict
 from wsolbench.protocol import load_protocol
 from wsolbench.recipe import RECIPE_NAMES, Recipe, RecipeName
@@ -64,6 +70,10 @@ PROGRESS = (0.0, 0.5, 0.99)
 WITH_BOXES = ("boxes", "another run")
 #: largest difference of two outputs that should be alike, as a share of the largest value
 TOLERANCE = 1e-4
+#: the same for losses of a batch that is computed on in parts
+PARTS_TOLERANCE = 1e-6
+#: layers whose draws are an image's own, and are switched off where losses are compared
+NOISE = (_DropoutNd, DropPath, PatchDropout)
 #: a dataset that no recipe knows, for what a recipe says of all of them
 ANY = "any"
 
@@ -174,6 +184,9 @@ def declarations(subject: Subject) -> None:
     require(isinstance(info, MethodInfo), f"info is no MethodInfo: {info!r}")
     check_texts(info, ("title", "paper"))
     require(issubclass(cls.Options, Options), f"Options is no subclass of Options: {cls.Options}")
+    for coupling in cls.info.batch_coupled:
+        known = get_args(Coupling)
+        require(coupling in known, f"batch_coupled has '{coupling}'; known: {', '.join(known)}")
     check_declared(cls.known_failures, [name_of(check) for check in CHECKS])
     count, said = len(_trained(subject.build())), cls.info.trainable
     require(bool(count) == said, f"info.trainable is {said}, trainable parameters: {count}")
@@ -249,6 +262,61 @@ def optimiser_step(subject: Subject) -> None:
     require(not same, "no parameter changes in an optimiser step")
 
 
+def batch_coupling(subject: Subject) -> None:
+    """What couples the images of a batch in training is declared, and no draws that are none."""
+    method = subject.trainable()
+    declared, found = method.info.batch_coupled, _couplings(method)
+    for coupling, evidence in found.items():
+        said = f"{evidence}, and batch_coupled={declared} does not have '{coupling}'"
+        require(coupling in declared, said)
+    idle = "rng" in declared and "rng" not in found
+    require(not idle, "batch_coupled has 'rng', and training_step draws no random numbers")
+
+
+def _couplings(method: Method) -> dict[Coupling, str]:
+    """What couples the images of a batch, each with what shows it."""
+    found: dict[Coupling, str] = {}
+    noiseless(method.train())
+    name = next((n for n, m in method.named_modules() if _takes_statistics(m)), None)
+    if name is not None:
+        found["bn"] = f"{name} takes statistics over the batch"
+        method.eval()  # so that what else couples images can be seen
+    before = _generators()
+    whole = _losses(method, batch_of(method, SIZE))
+    if before != _generators():
+        found["rng"] = "training_step draws random numbers"
+    elif not _is_mean_of_parts(method, whole):
+        found["loss"] = "the loss of a batch is no mean of its images' losses"
+    return found
+
+
+def _is_mean_of_parts(method: Method, whole: Tensor) -> bool:
+    """Whether halves of the batch have, on average, its losses, and no loss asks how many count."""
+    batch = batch_of(method, SIZE)
+    first, second = (part_of(batch, range(i, BATCH, 2)) for i in range(2))
+    halves = (_losses(method, first) + _losses(method, second)) / 2
+    # processes.batch_mean and batch_ratio are zero where no image counts
+    counting_none = _losses(method, replace(batch, whole=BATCH, borrowed=True))
+    near = (abs(halves - whole) <= PARTS_TOLERANCE * abs(whole)).all()
+    return bool(near) and torch.equal(counting_none, whole)
+
+
+def _losses(method: Method, batch: Batch) -> Tensor:
+    """Loss early and late in training (3,)."""
+    with torch.no_grad():
+        return torch.stack([method.training_step(batch, p)["loss"] for p in PROGRESS])
+
+
+def _takes_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+
+
+def _generators() -> tuple[bytes, ...]:
+    """States of the generators that code draws from: torch's, numpy's and Python's."""
+    states = torch.get_rng_state().numpy().tobytes(), np.random.get_state(), random.getstate()
+    return tuple(pickle.dumps(state) for state in states)
+
+
 def several_processes(subject: Subject) -> None:
     """Two processes find the loss of one, and train on different images to the same weights.
 
@@ -292,25 +360,18 @@ def _step_together(name: str, cls: type[Method], said: Path) -> int:
 
 def _apart(method: Method) -> str:
     """Say where the loss of a batch's parts is not that of the whole batch."""
-    if method.info.batch_coupled == "rng":
+    if "rng" in method.info.batch_coupled:
         return ""
     whole = batch_of(method, SIZE)
     mine, _ = processes.own_part(range(BATCH))
-    part = replace(
-        whole,
-        image=whole.image[mine],
-        label=whole.label[mine],
-        image_id=tuple(whole.image_id[i] for i in mine),
-        boxes=None if whole.boxes is None else tuple(whole.boxes[i] for i in mine),
-        whole=BATCH,
-    )
+    part = replace(part_of(whole, mine), whole=BATCH)
     alone, own = (method.training_step(batch, 0.0)["loss"].detach() for batch in (whole, part))
     gap = (processes.total(own * part.share) - alone).abs().item()
-    if gap <= TOLERANCE * alone.abs().item():
+    if gap <= PARTS_TOLERANCE * alone.abs().item():
         return ""
     return (
         f"the loss of parts of a batch differs by {gap:.1e} from that of the whole; see batch_mean "
-        "and batch_ratio, or declare batch_coupled='rng' where training_step draws random numbers"
+        "and batch_ratio, or batch_coupled where training_step draws random numbers"
     )
 
 
@@ -475,6 +536,7 @@ CHECKS: tuple[_Function, ...] = (
     boxes_in_training,
     parameter_groups,
     optimiser_step,
+    batch_coupling,
     several_processes,
     localization_output,
     batch_invariance,
@@ -509,6 +571,25 @@ def batch_of(method: Method, size: int) -> Batch:
     names = tuple(f"image {i}" for i in range(BATCH))
     given = boxes(size) if method.info.supervision in WITH_BOXES else None
     return Batch(images(size), labels(), names, given)
+
+
+def part_of(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Some images of a batch, as a batch."""
+    mine = list(rows)
+    return replace(
+        batch,
+        image=batch.image[mine],
+        label=batch.label[mine],
+        image_id=tuple(batch.image_id[i] for i in mine),
+        boxes=None if batch.boxes is None else tuple(batch.boxes[i] for i in mine),
+    )
+
+
+def noiseless(method: Method) -> None:
+    """Switch off layers of :data:`NOISE`."""
+    for module in method.modules():
+        if isinstance(module, NOISE):
+            module.eval()
 
 
 def fitted(method: Method, size: int) -> Method:

@@ -44,7 +44,7 @@ class NewMethod(Method):
         title="New method",
         paper="unpublished",
         year=2026,
-        batch_coupled="bn",
+        batch_coupled=("bn",),
     )
     Options = NewMethodOptions
 
