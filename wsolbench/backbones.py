@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from wsolbench.errors import InputError, did_you_mean
+from wsolbench.errors import InputError, did_you_mean, one_line
 from wsolbench.packing import unpack
 from wsolbench.recipe import NO_BACKBONE
 from wsolbench.small import PACKAGED
@@ -109,7 +109,7 @@ def _construct(name: str, download: bool, args: dict[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=download, num_classes=0, **args)
     except Exception as error:  # each model and each download library raises its own kinds
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error, 200)
         if args and (isinstance(error, TypeError) or not download):
             raise InputError(f"backbone '{name}' does not take {args}: {line}") from error
         if not download:
@@ -160,7 +160,7 @@ def _set_input_size(model: nn.Module, image_size: int) -> None:
         with torch.no_grad():
             model.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]
     except (RuntimeError, ValueError, AssertionError) as error:
-        kind, line = type(model).__name__, " ".join(str(error).split())[:200]
+        kind, line = type(model).__name__, one_line(error, 200)
         raise InputError(f"{kind} takes no images of {image_size} pixels: {line}") from error
 
 

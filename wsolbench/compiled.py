@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError, WsolbenchError, one_line
 from wsolbench.method import Method
 from wsolbench.types import Batch
 
@@ -79,7 +79,7 @@ def _compiled(function: Callable[P, R], method: Method, backend: str) -> Callabl
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error, 200)}"
 
 
 def _fix_shapes(args: tuple[object, ...]) -> None:

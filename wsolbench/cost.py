@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from wsolbench.errors import one_line
 from wsolbench.method import Method
 from wsolbench.predictions import predict
 from wsolbench.types import Prediction
@@ -41,7 +42,7 @@ def count_macs(method: Method, image_size: int) -> int | None:
         with FlopCounterMode(display=False) as counter:
             _localized_on_meta(method, image_size)
     except Exception as error:  # a plugin may do what only works on real numbers
-        log.warning("the operations cannot be counted: %s", " ".join(str(error).split())[:200])
+        log.warning("the operations cannot be counted: %s", one_line(error, 200))
         return None
     return int(counter.get_total_flops()) // 2
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError, WsolbenchError, one_line
 from wsolbench.files import make_folder
 
 log = logging.getLogger("wsolbench")
@@ -118,7 +118,7 @@ def _downloaded(archive: Archive, folder: Path) -> Path:
         ) from error
     except OSError as error:  # requests' own are, too
         raise WsolbenchError(
-            f"{archive.url}: {' '.join(str(error).split())}; the same command goes on"
+            f"{archive.url}: {one_line(error)}; the same command goes on"
         ) from error
     return Path(found)
 

@@ -21,6 +21,11 @@ class InputError(WsolbenchError):
     exit_code = 2
 
 
+def one_line(what: object, most: int | None = None) -> str:
+    """Return a text or the message of an error without line breaks, cut at ``most`` characters."""
+    return " ".join(str(what).split())[:most]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or the list if it is short."""
     choices = sorted(known)

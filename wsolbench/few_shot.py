@@ -26,6 +26,7 @@ from wsolbench.columns import (
     size_of,
     title_of,
 )
+from wsolbench.errors import one_line
 from wsolbench.labels import COLUMNS, result_labels
 from wsolbench.protocol import Figure
 from wsolbench.ranking import Row, comparable, row_key
@@ -38,7 +39,6 @@ from wsolbench.tables import (
     latex_text,
     markdown_table,
     markdown_text,
-    one_line,
     spread,
 )
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from wsolbench.errors import InputError, WsolbenchError
+from wsolbench.errors import InputError, WsolbenchError, one_line
 
 
 def write_atomically(file: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -134,7 +134,7 @@ def explained(error: Exception, file: Path) -> Exception:
     blocking = next((p for p in file.parents if p.exists() and not p.is_dir()), None)
     if blocking is not None:
         return InputError(f"'{blocking}' is a file, not a folder; move it or name another folder")
-    line = cause.strerror or " ".join(str(cause).split())
+    line = cause.strerror or one_line(cause)
     if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return WsolbenchError(f"cannot write '{file}': {line}; make room and run again")
     return InputError(f"cannot write '{file}': {line}; name another folder")

@@ -148,6 +148,23 @@ def check_boxes(splits: Mapping[Split, Sequence[Sample]], protocols: Sequence[Pr
             )
 
 
+def judged_by(recipe: Recipe, protocols: Sequence[Protocol]) -> Protocol | None:
+    """The protocol by which a training finds its best weights; None where the last ones count.
+
+    Raises:
+        InputError: when no protocol looks at held-out images.
+    """
+    if recipe.checkpoint == "last" or not recipe.trained:
+        return None
+    for protocol in protocols:
+        if protocol.selection.kind == "held-out":
+            return protocol
+    raise InputError(
+        "checkpoint=best is chosen on held-out images, at which no protocol of this run looks; "
+        "add --protocol standard"
+    )
+
+
 def check_holdout(recipe: Recipe, protocols: list[Protocol]) -> None:
     """Refuse a protocol that needs held-out images under a recipe without any.
 

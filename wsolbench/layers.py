@@ -30,15 +30,15 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wsolbench.errors import InputError, did_you_mean
+from wsolbench.errors import InputError, did_you_mean, one_line
 from wsolbench.recipe import INPUTS, NO_BACKBONE, Optim, Recipe, RecipeName, Schedule
-from wsolbench.validation import first_problem, one_line, validation_line
+from wsolbench.validation import first_problem, validation_line
 
 #: fields that only training looks at
 _TRAINING = frozenset(
     {
         *("shots", "draw", "epochs", "iterations", "batch_size", "drop_last", "resize", "flip"),
-        *("optim", "schedule", "train_labels"),
+        *("optim", "schedule", "train_labels", "micro_batch", "batch_loss", "checkpoint"),
     }
 )
 #: those of them that say which images there are, and with which labels

@@ -41,6 +41,7 @@ _CONDITIONS = {
     "flip",
     "pretrained",
     "schedule",
+    "checkpoint",
 }
 #: those of them that matter where nothing is trained
 _WITHOUT_TRAINING = {"holdout", "image_size"}

@@ -98,8 +98,14 @@ class Recipe(_Data):
             ``epochs`` equal parts, which take the place of epochs. None for whole epochs; with
             ``shots`` the number of steps is then that of the same recipe with all images.
         optim: None only where nothing is trained.
-        batch_loss: where several processes train, losses over a batch are over the whole of it
-            (``global``) or over the part of each process (``rank``).
+        micro_batch: images that are computed on at once; the gradients of a batch are added up.
+            None for the whole batch, or the part of it that a process has.
+        batch_loss: losses over a batch are over the whole of it (``global``), over the part of each
+            process (``rank``), or over each micro-batch (``micro``), as is then all else that
+            couples images.
+        checkpoint: which weights count: the ``last``, or those after the epoch that is ``best`` on
+            the hold-out, the later of equals, by what the first protocol that chooses its threshold
+            there maximises.
         train_labels: ``shuffled`` deals the labels of ``train`` out anew, as a control.
         image_size: side of the model's input in pixels; ``resize`` the side before the crop.
         flip: probability of a horizontal flip in training.
@@ -131,7 +137,9 @@ class Recipe(_Data):
     flip: float = Field(0.5, ge=0, le=1)
     optim: Optim | None = Field(None, validate_default=True)
     schedule: Schedule = Schedule()
-    batch_loss: Literal["global", "rank"] = "global"
+    micro_batch: int | None = Field(None, ge=1)
+    batch_loss: Literal["global", "rank", "micro"] = "global"
+    checkpoint: Literal["last", "best"] = "last"
     train_labels: Literal["official", "shuffled"] = "official"
     precision: Annotated[Precision, BeforeValidator(str)] = "32"  # YAML reads a number
     protocol: tuple[str, ...] = Field(min_length=1)
@@ -170,6 +178,14 @@ class Recipe(_Data):
         if value is None and others.data.get("epochs"):
             raise ValueError("training needs one, such as {name: sgd, lr: 0.01}")
         return value
+
+    @model_validator(mode="after")
+    def _within_a_batch(self) -> Recipe:
+        if self.micro_batch is None and self.batch_loss == "micro":
+            raise ValueError("batch_loss=micro needs the images of a micro-batch; set micro_batch")
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch exceeds the batch size of {self.batch_size}")
+        return self
 
     @model_validator(mode="after")
     def _one_training(self) -> Recipe:

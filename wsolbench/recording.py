@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 def standing_records(run: Run) -> list[Result]:
     """The records of a run, if all are there, whole and as this code would make them.
 
-    They are not when a protocol's version, the weights or the commit has changed since, or a
-    training has gone on, the run's own or one that it builds on.
+    They are not when a protocol's version, the weights, the commit or whether it is compiled has
+    changed since, or a training has gone on, the run's own or one that it builds on.
     """
     return processes.of_first(lambda: _standing(run))
 
@@ -67,10 +67,12 @@ def _read(run: Run, protocol: Protocol) -> Result:
 
 def _is_current(run: Run, result: Result, protocol: Protocol) -> bool:
     trained = max((file.stat().st_mtime for file in _trainings(run)), default=0.0)
+    inference = result.cost.inference
     return (
         result.protocol.version == protocol.version
         and result.weights == weights_stamp(run.recipe, run.places)
         and result.scoring_commit == environment.code_state()[0]
+        and (inference is None or inference.compiled == run.compiled)
         and trained <= result.created.timestamp() <= _handed_on(run)
     )
 

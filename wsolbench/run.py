@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from wsolbench import backbones, environment, processes
+from wsolbench.accumulation import check_accumulation
 from wsolbench.building import build_method, build_upon
 from wsolbench.classified import Classified
 from wsolbench.compiled import check_compiler, compile_method
@@ -25,7 +26,14 @@ from wsolbench.engine.weights import load_weights
 from wsolbench.errors import InputError, WsolbenchError
 from wsolbench.examples import Examples, chosen, collect
 from wsolbench.files import check_writable
-from wsolbench.inputs import Places, SharedData, check_boxes, check_holdout, training_length
+from wsolbench.inputs import (
+    Places,
+    SharedData,
+    check_boxes,
+    check_holdout,
+    judged_by,
+    training_length,
+)
 from wsolbench.method import Method
 from wsolbench.metrics.scorer import Scorer
 from wsolbench.predictions import EVAL_BATCH, Localizer, fit
@@ -35,7 +43,14 @@ from wsolbench.recipe import Recipe
 from wsolbench.recording import input_stamp, make_cost, make_record
 from wsolbench.results import MEASURED, Inference, InputStamp, Result, save_result
 from wsolbench.saved_run import save_run
-from wsolbench.scoring import Outcome, save_predictions, score, scores_of, threads_beside
+from wsolbench.scoring import (
+    Outcome,
+    choose,
+    save_predictions,
+    score,
+    scores_of,
+    threads_beside,
+)
 from wsolbench.targets import check_threshold, find_boxes, freeze
 
 log = logging.getLogger("wsolbench")
@@ -80,6 +95,7 @@ class Run:
             check_compiler(device)
         self.protocols = [load_protocol(name) for name in recipe.protocol]
         check_holdout(recipe, self.protocols)
+        self.judging = judged_by(recipe, self.protocols)
         self.dataset, self.splits = data.dataset(recipe), data.splits(recipe)
         check_boxes(self.splits, self.protocols)
         self.available = len(data.available(recipe)["train"])
@@ -88,6 +104,11 @@ class Run:
         self.targets = self._first_run(data, places)
         self.inputs: tuple[InputStamp, ...] = ()
         self.method, self.statistics = self._built()
+        check_accumulation(recipe, self.method)
+        if self.judging is not None and self.method.info.fits:
+            raise InputError(
+                f"{recipe.method} can be scored only once trained; take checkpoint=last"
+            )
         self.classifier, self.answering = self._classified(data)
         size, bf16 = recipe.image_size, recipe.precision == "bf16"
         self.localizer = Localizer(self.answering, self.statistics, size, device, bf16)
@@ -139,7 +160,8 @@ class Run:
             return self._execute()
         except torch.OutOfMemoryError as error:
             raise WsolbenchError(
-                "the GPU's memory is too small for this run; use a smaller --batch-size"
+                "the GPU's memory is too small for this run; use a smaller --batch-size, "
+                "or compute on a batch in turns with --set micro_batch=N"
             ) from error
 
     def _execute(self) -> list[Result]:
@@ -221,10 +243,17 @@ class Run:
             self.device,
             origin,
             self.places.kept,
+            None if self.judging is None else self._judge,
         )
         length = f"{self.recipe.epochs} epochs, {self.iterations} iterations"
         log.info("training %s, %s", self.folder.name, length)
         return trainer.run()
+
+    def _judge(self) -> float:
+        """How good the method is on the hold-out, in percent."""
+        if self.judging is None:
+            raise ValueError("the last weights count")
+        return choose(self.judging, self._measured).quality
 
     def _fit(self) -> None:
         log.info("fitting %s to %d training images", self.recipe.method, len(self.splits["train"]))
@@ -302,13 +331,21 @@ class Run:
         )
 
     def _scorers(self, protocols: Sequence[Protocol], split: Split) -> list[Scorer]:
+        """Score this process's part of a split, and save its maps where these are wanted."""
+        if self.places.maps is None:
+            return self._measured(protocols, split)
+        folder = self.places.maps / self.folder.name / protocols[0].name / split
+        log.info("saving maps in %s", folder)
+        return self._measured(protocols, split, folder)
+
+    def _measured(
+        self, protocols: Sequence[Protocol], split: Split, folder: Path | None = None
+    ) -> list[Scorer]:
         """Score this process's part of a split, in ways that differ in normalising maps only."""
         protocol = protocols[0]
         samples = self.splits[split][processes.number() :: processes.count()]
         stream = self.localizer.stream(samples, protocol.geometry)
-        if self.places.maps is not None:
-            folder = self.places.maps / self.folder.name / protocol.name / split
-            log.info("saving maps in %s", folder)
+        if folder is not None:
             stream = save_predictions(stream, folder)
         label = f"{self.recipe.method} {protocol.name} {split}"
         size, parts = self.recipe.image_size, self.dataset.part_names

@@ -137,21 +137,32 @@ def scores_of(protocol: Protocol, scorers: Scorers) -> Outcome:
     """
     threshold = None
     if protocol.selection.kind == "held-out":
-        protocol, threshold = choose(protocol, scorers)
+        protocol, threshold, _ = choose(protocol, scorers)
     (test,) = scorers([protocol], "test")
     return Outcome(test.compute(threshold), test.image_table(), protocol.map.only_percentile)
 
 
-def choose(protocol: Protocol, scorers: Scorers) -> tuple[Protocol, float | None]:
-    """Choose on ``val``: the protocol with one percentile at most, and the threshold.
+class Chosen(NamedTuple):
+    """What ``val`` chose.
 
-    The threshold is None where no held-out image has boxes.
+    Attributes:
+        protocol: with one percentile at most.
+        threshold: None where no held-out image has boxes.
+        quality: what the choice maximised, in percent of ``val``.
     """
+
+    protocol: Protocol
+    threshold: float | None
+    quality: float
+
+
+def choose(protocol: Protocol, scorers: Scorers) -> Chosen:
+    """Choose percentile and threshold on ``val``."""
     candidates = protocol.candidates()
     tried = [(s.choice(), p) for s, p in zip(scorers(candidates, "val"), candidates, strict=True)]
     # Of equals `max` takes the first, which is the lowest percentile.
-    (_, _, threshold), chosen = max(tried, key=lambda pair: pair[0][:2])
-    return chosen, threshold
+    choice, chosen = max(tried, key=lambda pair: pair[0][:2])
+    return Chosen(chosen, choice.threshold, choice.quality)
 
 
 def _taken(image_id: str, waiting: dict[str, Sample], known: frozenset[str]) -> Sample:

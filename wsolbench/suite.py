@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wsolbench.errors import InputError, did_you_mean
+from wsolbench.errors import InputError, did_you_mean, one_line
 from wsolbench.request import Request
 from wsolbench.validation import first_problem, validation_line
 
@@ -53,7 +53,7 @@ def load_suite(name: str) -> Suite:
     try:
         return Suite.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise InputError(f"suite '{name}': not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"suite '{name}': not YAML: {one_line(error)}") from error
     except ValidationError as error:
         inside = len(first_problem(error)["loc"]) > 1
         known = list((Request if inside else Suite).model_fields)

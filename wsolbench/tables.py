@@ -33,6 +33,7 @@ from wsolbench.columns import (
     title_of,
 )
 from wsolbench.cost_table import costs, machine
+from wsolbench.errors import one_line
 from wsolbench.files import write_text
 from wsolbench.labels import COLUMNS, row_labels
 from wsolbench.metrics.resampling import Interval
@@ -172,11 +173,6 @@ def latex_table(
 def latex_text(text: str) -> str:
     """Escape what LaTeX would take for more than text."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
-
-
-def one_line(text: str) -> str:
-    """Replace each run of white space by one blank."""
-    return " ".join(text.split())
 
 
 # ---------------------------------------------------------------------------------------- numbers
@@ -396,8 +392,10 @@ def _conditions(result: Result) -> str:
     length = f"{recipe.epochs} epochs"
     if recipe.iterations is not None:
         length = f"{recipe.iterations} iterations"
+    best = ", weights of the epoch that is best on the hold-out"
+    kept = best if recipe.checkpoint == "best" else ""
     return (
-        f"Here: {length}, batch size {recipe.batch_size}{dropped}, "
+        f"Here: {length}{kept}, batch size {recipe.batch_size}{dropped}, "
         f"{shared} cut from {recipe.resize} px, flipped with probability {recipe.flip:g}."
     )
 

@@ -50,7 +50,7 @@ def freeze(protocol: Protocol, scorers: Scorers, dataset: str) -> Cut:
     if selection.kind == "fixed":
         threshold = selection.by_dataset.get(dataset, selection.value)
     else:
-        protocol, threshold = choose(protocol, scorers)
+        protocol, threshold, _ = choose(protocol, scorers)
     if threshold is None:
         raise InputError(f"no threshold for boxes: no held-out image of '{dataset}' has a box")
     return Cut(protocol, threshold)

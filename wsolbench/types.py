@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,16 @@ class Batch:
     whole: int | None = None
     borrowed: bool = False
     joint: bool = True
+
+    def part(self, rows: slice) -> Batch:
+        """Some of its images, as a batch that is a part of as many as before."""
+        return replace(
+            self,
+            image=self.image[rows],
+            label=self.label[rows],
+            image_id=self.image_id[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+        )
 
     @property
     def count(self) -> int:

@@ -24,8 +24,3 @@ def validation_line(error: ValidationError, known: Sequence[str], what: str) -> 
         leaf = str(first["loc"][-1])
         return f"unknown {what} '{path}'{did_you_mean(leaf, known)}"
     return f"{what} '{path}': {first['msg']}"
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of an error without its line breaks."""
-    return " ".join(str(error).split())

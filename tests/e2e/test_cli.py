@@ -193,7 +193,7 @@ def test_runs_whose_records_are_whole_are_passed_over(
     assert after == before
 
 
-@pytest.mark.parametrize("fault", ["record", "table", "version", "commit", "training"])
+@pytest.mark.parametrize("fault", ["record", "table", "version", "commit", "compiled", "training"])
 def test_runs_whose_records_are_not_whole_are_not(
     finished: Finished,
     untrained: None,
@@ -216,6 +216,8 @@ def test_runs_whose_records_are_not_whole_are_not(
         content["protocol"]["version"] += 1
     elif fault == "commit":
         content["scoring_commit"] = "0" * 40
+    elif fault == "compiled":
+        content["cost"]["inference"]["compiled"] = True
     file.write_bytes(good[:-9] if fault == "record" else json.dumps(content).encode())
     there = Finished(results, finished.maps, finished.data)
     succeed("run", *there.arguments("sat", "default"))
@@ -638,6 +640,15 @@ def run_with(places: Finished, *more: object, method: str = "sat") -> list[objec
         (["--precision", "tf32", "--device", "cpu"], "TF32 is arithmetic of NVIDIA GPUs from Amp"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--recipe", "released", "--protocol", "standard"], "recipe 'released' has none; add "),
+        (["--set", "micro_batch=4"], "sat has a loss over the batch, which micro-batches change"),
+        (
+            ["--method", "acol", *CNN, "--set", "micro_batch=4"],
+            "acol has BatchNorm, which micro-batches change; add --set batch_loss=micro",
+        ),
+        (["--method", "has", *CNN, "--set", "micro_batch=4"], "BatchNorm and random draws"),
+        (["--set", "micro_batch=9"], "micro_batch exceeds the batch size of 8"),
+        (["--set", "batch_loss=micro"], "needs the images of a micro-batch"),
+        (["--protocol", "wsoleval", "--set", "checkpoint=best"], "add --protocol standard"),
         (["--set", "holdout=8"], "has 8 training images, a hold-out of 8 a class leaves none"),
         (["--set", "image_size=48"], "a crop of 48 does not fit in images resized to 36"),
         (["--batch-size", "99", "--set", "drop_last=true"], "make no batch of 99 with drop_last"),

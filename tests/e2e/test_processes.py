@@ -58,6 +58,25 @@ def test_two_processes_do_what_one_does(tiny_cub: Path, tmp_path: Path, method: 
     assert of_two.figures == pytest.approx(of_one.figures, abs=100 / 12 + 1e-9)  # one image
 
 
+def test_micro_batches_and_the_best_epoch_in_two_processes(tiny_cub: Path, tmp_path: Path) -> None:
+    still = ("--set", "backbone_args.drop_path_rate=0", "checkpoint=best")
+    one, two = tmp_path / "one", tmp_path / "two"
+    succeed(*words("ts-cam", tiny_cub, one, *still))
+    # parts of four images, and of one or none, in pieces of three and one
+    pieces = words("ts-cam", tiny_cub, two, *still, "micro_batch=3")
+    assert run_joined(command, 2, pieces) == [0, 0]
+    alone, joined = checkpoint(one)["progress"], checkpoint(two)["progress"]
+    for mine, theirs in zip(joined["history"], alone["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-6)
+    assert joined["best"]["epoch"] == alone["best"]["epoch"]
+    for name, tensor in alone["best"]["state"].items():
+        assert torch.allclose(joined["best"]["state"][name], tensor, atol=1e-5), name
+    (record,) = records(two)
+    assert [entry["held_out"] for entry in record["history"]] == [
+        round(entry["held_out"], 4) for entry in joined["history"]
+    ]
+
+
 def test_a_signal_to_one_of_two_stops_both_and_costs_nothing(
     tiny_cub: Path, tmp_path: Path
 ) -> None:

@@ -49,9 +49,11 @@ def lenient() -> Any:
 
 
 def gradients(layer: nn.Linear, device: str, function: Any, steps: int = 3) -> list[Tensor]:
-    backward = Backward(torch.optim.SGD(layer.parameters(), 0.1), torch.device(device))
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    backward = Backward(optimizer, torch.device(device))
     found = []
     for step in range(steps):
+        optimizer.zero_grad(set_to_none=True)
         backward(function.apply(layer(torch.full((2, 3), 1.0 + step))).square().sum())
         assert layer.weight.grad is not None
         found.append(layer.weight.grad.clone())

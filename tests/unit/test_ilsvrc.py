@@ -17,6 +17,7 @@ from miniatures import HEIGHT, TRAIN, V2, WIDTH, WNIDS, make_ilsvrc, make_v2, v2
 
 from wsolbench.dataset import Dataset
 from wsolbench.errors import InputError
+from wsolbench.index import index_file
 from wsolbench.registry import DATASETS
 
 
@@ -26,8 +27,9 @@ def opened(root: Path, holdout: int = 0) -> Dataset:
 
 @pytest.fixture
 def root(tiny_ilsvrc: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
-    shutil.copytree(tiny_ilsvrc, tmp_path / "data")
+    """A copy that a test may change, without what other tests had read of it."""
+    index = shutil.ignore_patterns(index_file(tiny_ilsvrc, "ilsvrc").parent.name)
+    shutil.copytree(tiny_ilsvrc, tmp_path / "data", ignore=index)
     return tmp_path / "data"
 
 

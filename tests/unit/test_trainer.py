@@ -14,6 +14,7 @@ import resource
 import signal
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,12 @@ Make = Callable[..., Trainer]
 def make(images: tuple[list[Any], DecodedImages], tmp_path: Path) -> Make:
     """Return a function that makes a trainer as a new process would: nothing but files is kept."""
 
-    def make(folder: str = "run", kept: int = 2, **fields: Any) -> Trainer:
+    def make(
+        folder: str = "run",
+        kept: int = 2,
+        judge: Callable[[Method], float] | None = None,
+        **fields: Any,
+    ) -> Trainer:
         recipe = Recipe.model_validate(
             {
                 "method": "toy",
@@ -112,7 +118,9 @@ def make(images: tuple[list[Any], DecodedImages], tmp_path: Path) -> Make:
         )
         seed_all(recipe.seed, "initialisation")
         method = Toy(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 3, Options())
-        return Trainer(recipe, method, loader, tmp_path / folder / FILE, CPU, ORIGIN, kept)
+        asked = None if judge is None else partial(judge, method)
+        file = tmp_path / folder / FILE
+        return Trainer(recipe, method, loader, file, CPU, ORIGIN, kept, asked)
 
     return make
 
@@ -256,6 +264,105 @@ def test_checkpoints_within_an_epoch_cost_a_killed_one_only_what_came_after(
     assert len(seen(resumed)) == 12 - 6
     assert same(weights(resumed), weights(whole))
     assert resumed.progress.history == whole.progress.history
+
+
+def test_a_batch_is_computed_on_in_turns(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Step = Toy.training_step
+    pieces = []
+
+    def step(self: Toy, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pieces.append((len(batch.image_id), batch.joint, progress))
+        return real(self, batch, progress)
+
+    monkeypatch.setattr(Toy, "training_step", step)
+    trainer = make(micro_batch=3, batch_loss="micro", epochs=1)
+    progress = trainer.run()
+    starts = [
+        (size, place / 4) for place, batch in enumerate([7, 7, 7, 3]) for size in turns(batch)
+    ]
+    assert pieces == [(size, False, done) for size, done in starts]
+    assert progress.images == 24
+    assert progress.history[0]["twice"] == pytest.approx(2 * progress.history[0]["loss"])
+
+
+def turns(images: int) -> list[int]:
+    return [3] * (images // 3) + ([images % 3] if images % 3 else [])
+
+
+class Judge:
+    """Says figures one after the other, and keeps the weights that it said them of."""
+
+    def __init__(self, *figures: float) -> None:
+        self.figures, self.seen = figures, []  # type: tuple[float, ...], list[dict[str, Tensor]]
+
+    def __call__(self, method: Method) -> float:
+        method.eval()
+        torch.rand(3), random.random()
+        self.seen.append({name: t.clone() for name, t in method.state_dict().items()})
+        return self.figures[len(self.seen) - 1]
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [((1.0, 3.0, 2.0), 2), ((3.0, 3.0, 1.0), 2), ((1.0, 2.0, 3.0), 3), ((5.0, 0.0, 4.0), 1)],
+)
+def test_the_best_epoch_counts_and_the_training_is_the_same(
+    make: Make, figures: tuple[float, ...], best: int
+) -> None:
+    plain, judge = make("plain"), Judge(*figures)
+    plain.run()
+    trainer = make("judged", judge=judge)
+    progress = trainer.run()
+    assert same(weights(trainer), judge.seen[best - 1])
+    assert same(judge.seen[-1], weights(plain))
+    assert progress.best is not None
+    assert (progress.best.epoch, progress.best.figure) == (best, figures[best - 1])
+    told = [entry.pop("held_out") for entry in progress.history]
+    assert told == list(figures)
+    assert progress.history == plain.progress.history
+    log = (trainer.checkpoint.parent / "log.jsonl").read_text().splitlines()
+    assert [e["held_out"] for e in map(json.loads, log) if "held_out" in e] == told
+
+
+@pytest.mark.parametrize("step", [3, 6, 10])
+@pytest.mark.parametrize("action", [interrupt, ask_to_stop])
+def test_an_interruption_keeps_the_best_epoch(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    action: Callable[[dict[str, Tensor]], None],
+) -> None:
+    whole = make("whole", judge=Judge(3.0, 1.0, 2.0))
+    whole.run()
+    judged = (step - 1) // 4
+    with monkeypatch.context() as patch:
+        fail_at(patch, step, action)
+        with pytest.raises((KeyboardInterrupt, StoppedError)):
+            make("cut", judge=Judge(3.0, 1.0, 2.0)).run()
+    resumed = make("cut", judge=Judge(*(3.0, 1.0, 2.0)[judged:]))
+    resumed.run()
+    assert same(weights(resumed), weights(whole))
+    assert resumed.progress.history == whole.progress.history
+    again = make("cut", judge=Judge())  # finished: nothing is looked at again
+    again.run()
+    assert same(weights(again), weights(whole))
+
+
+def test_a_kill_while_the_holdout_is_looked_at_costs_the_time_since_the_checkpoint(
+    make: Make,
+) -> None:
+    def killed(method: Method) -> float:
+        raise KeyboardInterrupt
+
+    whole = make("whole", judge=Judge(3.0, 1.0, 2.0))
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        make("cut", judge=killed).run()
+    resumed = make("cut", judge=Judge(3.0, 1.0, 2.0))
+    resumed.run()
+    assert same(weights(resumed), weights(whole))
+    log = (resumed.checkpoint.parent / "log.jsonl").read_text().splitlines()
+    assert [e["step"] for e in map(json.loads, log)] == [4, 4, 8, 8, 12, 12]
 
 
 def test_a_finished_training_is_only_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

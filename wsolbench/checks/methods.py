@@ -7,7 +7,7 @@ import io
 import pickle
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
@@ -21,12 +21,12 @@ import torch
 from timm.layers.drop import DropPath
 from timm.layers.patch_dropout import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from wsolbench import backbones, processes
+from wsolbench.accumulation import over_batches
 from wsolbench.building import build_method, method_options
 from wsolbench.checks.joined import run_joined
 from wsolbench.checks.outcome import (
@@ -43,7 +43,7 @@ from wsolbench.checks.outcome import (
 from wsolbench.compiled import compile_method
 from wsolbench.engine.schedule import make_optimizer
 from wsolbench.engine.trainer import seed_all
-from wsolbench.errors import InputError
+from wsolbench.errors import InputError, one_line
 from wsolbench.layers import DatasetPart
 from wsolbench.method import Coupling, Method, MethodInfo, Options
 from wsolbench.predictions import predict
@@ -277,9 +277,9 @@ def _couplings(method: Method) -> dict[Coupling, str]:
     """What couples the images of a batch, each with what shows it."""
     found: dict[Coupling, str] = {}
     noiseless(method.train())
-    name = next((n for n, m in method.named_modules() if _takes_statistics(m)), None)
-    if name is not None:
-        found["bn"] = f"{name} takes statistics over the batch"
+    taking = over_batches(method)
+    if taking:
+        found["bn"] = f"{taking[0]} takes statistics over the batch"
         method.eval()  # so that what else couples images can be seen
     before = _generators()
     whole = _losses(method, batch_of(method, SIZE))
@@ -293,7 +293,7 @@ def _couplings(method: Method) -> dict[Coupling, str]:
 def _is_mean_of_parts(method: Method, whole: Tensor) -> bool:
     """Whether halves of the batch have, on average, its losses, and no loss asks how many count."""
     batch = batch_of(method, SIZE)
-    first, second = (part_of(batch, range(i, BATCH, 2)) for i in range(2))
+    first, second = (batch.part(slice(i, None, 2)) for i in range(2))
     halves = (_losses(method, first) + _losses(method, second)) / 2
     # processes.batch_mean and batch_ratio are zero where no image counts
     counting_none = _losses(method, replace(batch, whole=BATCH, borrowed=True))
@@ -305,10 +305,6 @@ def _losses(method: Method, batch: Batch) -> Tensor:
     """Loss early and late in training (3,)."""
     with torch.no_grad():
         return torch.stack([method.training_step(batch, p)["loss"] for p in PROGRESS])
-
-
-def _takes_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def _generators() -> tuple[bytes, ...]:
@@ -352,7 +348,7 @@ def _step_together(name: str, cls: type[Method], said: Path) -> int:
             optimizer.step()
         problem = problem or _difference(method)
     except Exception as error:
-        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        problem = one_line(f"{type(error).__name__}: {error}", 200)
     if problem or processes.is_first():
         said.write_text(problem, "utf-8")
     return 0
@@ -363,8 +359,8 @@ def _apart(method: Method) -> str:
     if "rng" in method.info.batch_coupled:
         return ""
     whole = batch_of(method, SIZE)
-    mine, _ = processes.own_part(range(BATCH))
-    part = replace(part_of(whole, mine), whole=BATCH)
+    mine = slice(processes.number(), None, processes.count())
+    part = replace(whole.part(mine), whole=BATCH)
     alone, own = (method.training_step(batch, 0.0)["loss"].detach() for batch in (whole, part))
     gap = (processes.total(own * part.share) - alone).abs().item()
     if gap <= PARTS_TOLERANCE * alone.abs().item():
@@ -571,18 +567,6 @@ def batch_of(method: Method, size: int) -> Batch:
     names = tuple(f"image {i}" for i in range(BATCH))
     given = boxes(size) if method.info.supervision in WITH_BOXES else None
     return Batch(images(size), labels(), names, given)
-
-
-def part_of(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Some images of a batch, as a batch."""
-    mine = list(rows)
-    return replace(
-        batch,
-        image=batch.image[mine],
-        label=batch.label[mine],
-        image_id=tuple(batch.image_id[i] for i in mine),
-        boxes=None if batch.boxes is None else tuple(batch.boxes[i] for i in mine),
-    )
 
 
 def noiseless(method: Method) -> None:

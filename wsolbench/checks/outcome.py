@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec
 
+from wsolbench.errors import one_line
+
 P = ParamSpec("P")
 
 
@@ -96,11 +98,11 @@ def _observe(check: Callable[[], None]) -> Outcome:
     try:
         check()
     except InapplicableError as error:
-        return Outcome(Status.INAPPLICABLE, _one_line(error))
+        return Outcome(Status.INAPPLICABLE, one_line(error))
     except FailedError as error:
-        return Outcome(Status.FAILED, _one_line(error), error)
+        return Outcome(Status.FAILED, one_line(error), error)
     except (Exception, SystemExit) as error:  # a plugin may raise anything
-        return Outcome(Status.FAILED, f"{type(error).__name__}: {_one_line(error)}", error)
+        return Outcome(Status.FAILED, f"{type(error).__name__}: {one_line(error)}", error)
     return Outcome(Status.PASSED)
 
 
@@ -127,7 +129,3 @@ def check_texts(plugin: Any, names: Collection[str]) -> None:
     for name in names:
         value = getattr(plugin, name, None)
         require(isinstance(value, str) and bool(value.strip()), f"{name} is no text: {value!r}")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

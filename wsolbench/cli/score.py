@@ -92,12 +92,9 @@ def _maps(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
             f"protocol '{protocol.name}' chooses its threshold on held-out images; "
             "give their maps with --val-maps DIR"
         )
-    for option in ("val_maps", "holdout"):
-        if not held_out and getattr(arguments, option) is not None:
-            raise InputError(
-                f"protocol '{protocol.name}' takes no threshold from held-out images; leave out "
-                f"--{option.replace('_', '-')}, or take --protocol standard"
-            )
+    if not held_out:
+        why = f"protocol '{protocol.name}' takes no threshold from held-out images; leave out"
+        _refuse_held_out(arguments, why + " {}, or take --protocol standard")
     holdout = _holdout(arguments) if held_out else 0
     dataset = DATASETS.get(arguments.dataset)(data_root(arguments), holdout)
     maps = {"val": arguments.val_maps, "test": arguments.maps}
@@ -112,10 +109,7 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
     from wsolbench.inputs import SharedData, check_holdout
     from wsolbench.scoring import threads_beside
 
-    for option in ("val_maps", "holdout"):
-        if getattr(arguments, option) is not None:
-            name = option.replace("_", "-")
-            raise InputError(f"--{name} does not go with --run, which knows its own hold-out")
+    _refuse_held_out(arguments, "{} does not go with --run, which knows its own hold-out")
     make_deterministic()
     run = SavedRun(arguments.run, choose_device(arguments.device))
     recipe = run.card.recipe
@@ -131,6 +125,13 @@ def _run(arguments: argparse.Namespace, protocol: Protocol) -> _Source:
         recipe.image_size,
         threads_beside(run.localizer.device),
     )
+
+
+def _refuse_held_out(arguments: argparse.Namespace, why: str) -> None:
+    """Refuse the options about held-out images; ``why`` has ``{}`` for the one that is given."""
+    for name in ("val_maps", "holdout"):
+        if getattr(arguments, name) is not None:
+            raise InputError(why.format("--" + name.replace("_", "-")))
 
 
 def _holdout(arguments: argparse.Namespace) -> int:

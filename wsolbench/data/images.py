@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from wsolbench.errors import InputError
+from wsolbench.errors import InputError, one_line
 
 #: what Pillow raises for a damaged file, by format; UnidentifiedImageError is an OSError
 _DAMAGE = (
@@ -106,4 +106,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _reason(error: Exception) -> str:
     # Pillow's message for an unknown format repeats the path
     unknown = isinstance(error, UnidentifiedImageError)
-    return "not an image" if unknown else " ".join(str(error).split()) or type(error).__name__
+    return "not an image" if unknown else one_line(error) or type(error).__name__

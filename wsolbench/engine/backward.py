@@ -31,8 +31,10 @@ class Backward:
         self._tried = False
 
     def __call__(self, loss: Tensor) -> None:
-        """Give the parameters the gradients of ``loss``, and of nothing before it."""
-        self._optimizer.zero_grad(set_to_none=True)
+        """Add the gradients of ``loss`` to those that the parameters have.
+
+        The first pass of all begins without any: where it must be made again, they are dropped.
+        """
         if self._strict:
             self._strict = self._strictly(loss)
         if not self._strict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +42,21 @@ class Part:
 
 
 @dataclass
+class Best:
+    """The weights that count where not the last ones do.
+
+    Attributes:
+        epoch: after which they were so.
+        figure: what the hold-out said of them, in percent.
+        state: of the method, on the CPU.
+    """
+
+    epoch: int
+    figure: float
+    state: dict[str, Tensor]
+
+
+@dataclass
 class Progress:
     """What a training has done so far.
 
@@ -52,6 +68,7 @@ class Progress:
         history: one mapping of mean losses an epoch.
         origin: what made the weights beside the recipe: environment and pretrained weights.
         part: the epoch under way; None between two epochs.
+        best: None where the last weights count.
     """
 
     epoch: int = 0
@@ -61,7 +78,11 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
     part: Part | None = None
+    best: Best | None = None
 
+
+#: fields of the progress that are written as mappings
+_NESTED: dict[str, Callable[..., Any]] = {"part": Part, "best": Best}
 
 #: states of model and optimiser, and the progress
 Loaded = tuple[dict[str, Any], dict[str, Any], Progress]
@@ -83,8 +104,8 @@ def save_checkpoint(
     """
     for stale in file.parent.glob(f".{_fresh(file).name}.*.tmp"):  # of a killed process
         stale.unlink(missing_ok=True)
-    part = progress.part and vars(progress.part)
-    state = {"model": model, "optimizer": optimizer, "progress": vars(progress) | {"part": part}}
+    within = {name: value and vars(value) for name, value in _nested(progress).items()}
+    state = {"model": model, "optimizer": optimizer, "progress": vars(progress) | within}
     fresh = _fresh(file)
     write_atomically(fresh, lambda stream: torch.save(state, stream))
     # Oldest first: a kill between two moves leaves gaps, but every checkpoint stays whole.
@@ -127,8 +148,9 @@ def load_checkpoint(file: Path) -> Loaded:
         check_sums(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
         progress = Progress(**state["progress"])
-        if progress.part is not None:
-            progress.part = Part(**state["progress"]["part"])
+        for name, value in _nested(progress).items():
+            if value is not None:
+                setattr(progress, name, _NESTED[name](**state["progress"][name]))
         return state["model"], state["optimizer"], progress
     except OSError as error:
         if error.errno is None:  # zipfile's and torch's own, for damage
@@ -138,6 +160,10 @@ def load_checkpoint(file: Path) -> Loaded:
         ) from error
     except Exception as error:  # damage makes the unpickler raise nearly anything
         raise unusable(file, error) from error
+
+
+def _nested(progress: Progress) -> dict[str, Any]:
+    return {name: getattr(progress, name) for name in _NESTED}
 
 
 def unusable(file: Path, error: Exception) -> InputError:

@@ -7,7 +7,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,13 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from wsolbench import processes
+from wsolbench.accumulation import micro_batches
 from wsolbench.cost import PeakMemory
 from wsolbench.data.loader import TrainLoader
 from wsolbench.engine.backward import Backward
 from wsolbench.engine.checkpoint import (
     KEPT,
+    Best,
     Part,
     Progress,
     newest_checkpoint,
@@ -66,6 +68,9 @@ class Trainer:
         device: where to train.
         origin: see :class:`Progress`; a checkpoint from other weights is refused.
         kept: checkpoints that stay.
+        judge: says after an epoch how good the method is on the hold-out, in percent, the same in
+            all processes; the weights of the best epoch, the later of equals, are then left in the
+            method. It may leave it in evaluation mode, and draw random numbers.
     """
 
     def __init__(
@@ -77,10 +82,11 @@ class Trainer:
         device: torch.device,
         origin: dict[str, Any],
         kept: int = KEPT,
+        judge: Callable[[], float] | None = None,
     ) -> None:
         self.recipe, self.method, self.loader = recipe, method, loader
         self.checkpoint, self.device, self.origin = checkpoint, device, origin
-        self.kept = kept
+        self.kept, self.judge = kept, judge
         self.memory = PeakMemory(device)
         if recipe.optim is None:
             raise ValueError("this recipe trains nothing")
@@ -108,8 +114,11 @@ class Trainer:
             self._log = log
             while self.progress.epoch < self.recipe.epochs:
                 self._epoch(self.progress.epoch + 1)
+                self._look_at_holdout()
                 self._save()
                 self._stop_if_asked()
+        if self.progress.best is not None:
+            self.method.load_state_dict(self.progress.best.state)
         self.optimizer.zero_grad(set_to_none=True)  # scoring has better uses for the memory
         return self.progress
 
@@ -161,6 +170,21 @@ class Trainer:
         self._advance(meter)
         self._report(meter.means(), meter.fresh / self._clock.total)
 
+    def _look_at_holdout(self) -> None:
+        """See whether the weights are the best so far, where these count."""
+        if self.judge is None:
+            return
+        figure, progress = self.judge(), self.progress
+        log.info("epoch %d: %.2f on the hold-out", progress.epoch, figure)
+        values = {"epoch": float(progress.epoch), "held_out": figure}
+        self._log.write(self._steps_done(), values, {})
+        progress.history[-1]["held_out"] = figure
+        if progress.best is None or figure >= progress.best.figure:
+            state = self.method.state_dict().items()
+            copy = {name: value.detach().to("cpu", copy=True) for name, value in state}
+            progress.best = Best(progress.epoch, figure, copy)
+        progress.seconds += self._clock.lap()
+
     def _begin(self, epoch: int) -> _Meter:
         """Set the random numbers and account to where the epoch starts or goes on."""
         part = self.progress.part
@@ -189,6 +213,7 @@ class Trainer:
             history=[*former.history, meter.means()] if whole else former.history,
             origin=self.origin,
             part=None if whole else meter.part(processes.from_all(rng_state(self.device))),
+            best=former.best,
         )
 
     def _pause(self, meter: _Meter) -> None:
@@ -243,13 +268,20 @@ class Trainer:
 
     def _step(self, batch: Batch, done: float) -> dict[str, Tensor]:
         batch = replace(batch, joint=self.recipe.batch_loss == "global")
-        bf16 = self.recipe.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            losses = self.method.training_step(batch, done)
-        self._backward(losses["loss"])
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for piece, share in micro_batches(batch, self.recipe.micro_batch):
+            losses = {name: value * share for name, value in self._losses(piece, done).items()}
+            self._backward(losses["loss"])
+            sums = {name: sums.get(name, 0.0) + value.detach() for name, value in losses.items()}
         processes.join_gradients(self.method, batch.share)
         self.optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
+        return sums
+
+    def _losses(self, batch: Batch, done: float) -> dict[str, Tensor]:
+        bf16 = self.recipe.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            return self.method.training_step(batch, done)
 
     def _set_rate(self, epoch: int, done: float) -> None:
         self._factor = rate_factor(self.recipe.schedule, self.rate, epoch, done)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wsolbench.backbones import misfit
 from wsolbench.engine.checkpoint import check_sums
-from wsolbench.errors import InputError
+from wsolbench.errors import InputError, one_line
 from wsolbench.method import Method
 
 #: where checkpoints keep the weights among other things: ours, and those of released code
@@ -83,7 +83,7 @@ def _read(file: Path) -> Any:
             check_sums(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damage makes the unpickler raise nearly anything
-        line = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+        line = one_line(f"{type(error).__name__}: {error}", 160)
         raise InputError(f"{file} cannot be read as weights ({line})") from error
 
 

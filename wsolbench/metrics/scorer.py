@@ -86,12 +86,12 @@ class Choice(NamedTuple):
     """A threshold chosen on held-out images; of several, the greatest is the best.
 
     Attributes:
-        good: hits at the threshold; PxAP where no image has boxes.
+        quality: images in percent whose box hits at the threshold; PxAP where none has boxes.
         run: how many thresholds in a row are as good.
         threshold: None where no image has boxes.
     """
 
-    good: float
+    quality: float
     run: int
     threshold: float | None
 
@@ -226,7 +226,9 @@ class Scorer(Metric):
         hits = np.count_nonzero(table.iou >= self.protocol.iou, axis=0)
         index = F.middle_of_longest_run(hits)
         return Choice(
-            float(hits.max()), F.longest_run_of_maximum(hits), float(self.thresholds[index])
+            100.0 * float(hits.max()) / table.count,
+            F.longest_run_of_maximum(hits),
+            float(self.thresholds[index]),
         )
 
     def compute(self, threshold: float | None = None) -> Scores:
